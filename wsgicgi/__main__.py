@@ -1,0 +1,7 @@
+"""``python -m wsgicgi`` is ``wsgicgi-dev``."""
+
+import sys
+
+from .devserver import main
+
+sys.exit(main())

@@ -1,0 +1,52 @@
+"""Whether the client is still there, while nothing is being sent to it.
+
+PEP 3333 has no way to tell, so this asks what servers show: ``gunicorn.socket``, and waitress's
+``waitress.client_disconnected`` together with its channel's socket, for waitress looks at a connection only when it has
+``channel_request_lookahead``. Under other servers a client counts as present until a write to it fails.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+_TCP_ESTABLISHED = 1  # Linux, include/net/tcp_states.h; TCP_INFO's first byte
+
+
+def presence(environ: WSGIEnvironment) -> Callable[[], bool]:
+    """Give a function that tells whether the client of this request seems to be gone."""
+    disconnected = environ.get("waitress.client_disconnected")
+    sock = environ.get("gunicorn.socket")
+    if sock is None:
+        sock = getattr(getattr(disconnected, "__self__", None), "socket", None)
+
+    def is_gone() -> bool:
+        if disconnected is not None and disconnected():
+            return True
+        return sock is not None and _is_closed(sock)
+
+    return is_gone
+
+
+def _is_closed(sock: Any) -> bool:
+    """Whether the other side has closed a connection. Nothing is read from it.
+
+    Any: plain, TLS and gevent sockets look alike, but share no class.
+    """
+    try:
+        if sys.platform == "linux" and sock.family in (socket.AF_INET, socket.AF_INET6):
+            # works whatever waits to be read: a next request, or TLS records
+            return bool(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _TCP_ESTABLISHED)
+        poll = select.poll()
+        poll.register(sock.fileno(), select.POLLIN)
+        return bool(poll.poll(0)) and sock.recv(1, socket.MSG_PEEK) == b""
+    except (OSError, ValueError):
+        return True
+    except AttributeError:  # Windows has no poll
+        return False

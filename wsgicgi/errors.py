@@ -1,0 +1,187 @@
+"""Every error of the package, and how one becomes a response and a line in the log.
+
+``ConfigError`` is raised at start. A ``GatewayError`` belongs to one request and knows its HTTP status; it is raised
+where the fact is known and turned into a response by ``error_response``, in one place. Its message is for the log, in
+one line, and says what to do; the client gets the status, its reason phrase and the request id: no path, no value.
+"""
+
+from __future__ import annotations
+
+import errno
+import secrets
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+#: Seconds that a client is asked to wait after a 503.
+RETRY_AFTER = 5
+
+
+class ConfigError(ValueError):
+    """A setting is wrong; the message says what to write instead."""
+
+
+class GatewayError(Exception):
+    """What ends one request without the script's answer; ``str()`` is the cause, for the log."""
+
+    status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class BadRequest(GatewayError):
+    """The request cannot be understood, or its body ended before its Content-Length."""
+
+    status = HTTPStatus.BAD_REQUEST
+
+
+class NotFound(GatewayError):
+    """The URL names nothing that may be seen."""
+
+    status = HTTPStatus.NOT_FOUND
+
+
+class ScriptNotFound(NotFound):
+    """The URL is below a CGI directory, but names no file there."""
+
+
+class Forbidden(GatewayError):
+    """The URL names something that may not be served."""
+
+    status = HTTPStatus.FORBIDDEN
+
+
+class ScriptForbidden(Forbidden):
+    """The URL names a file below a CGI directory that may not run."""
+
+
+class MethodNotAllowed(GatewayError):
+    """The method does not apply to what the URL names."""
+
+    status = HTTPStatus.METHOD_NOT_ALLOWED
+
+    def __init__(self, message: str, *, allow: str) -> None:
+        super().__init__(message)
+        self.headers = (("Allow", allow),)
+
+
+class BodyTimeout(GatewayError):
+    """The request body stopped coming."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+
+
+class LengthRequired(GatewayError):
+    """The server below cannot tell where the request body ends."""
+
+    status = HTTPStatus.LENGTH_REQUIRED
+
+
+class BodyTooLarge(GatewayError):
+    """The request body is larger than ``max_body_bytes``."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+class MetavarsTooLarge(GatewayError):
+    """The request's URL and header fields do not fit into a process environment."""
+
+    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+
+
+class ScriptCannotStart(GatewayError):
+    """The operating system refuses to run the script."""
+
+
+class TooManyRedirects(GatewayError):
+    """Scripts redirect locally to each other without an end (RFC 3875 section 6.2.2)."""
+
+
+class BadScriptOutput(GatewayError):
+    """What the script printed is no CGI response (RFC 3875 section 6)."""
+
+    status = HTTPStatus.BAD_GATEWAY
+
+
+class OutOfResources(GatewayError):
+    """The machine has no process, memory or descriptor left for a script; a later try may do."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    headers = (("Retry-After", str(RETRY_AFTER)),)
+
+
+class ScriptTimeout(GatewayError):
+    """The script did not complete its response head in time."""
+
+    status = HTTPStatus.GATEWAY_TIMEOUT
+
+
+class SpoolFull(GatewayError):
+    """There is no room on disk for the request body."""
+
+    status = HTTPStatus.INSUFFICIENT_STORAGE
+
+
+class ClientGone(GatewayError):
+    """Nobody is left to be answered. The status is only for the server's own access log."""
+
+    status = HTTPStatus.BAD_REQUEST
+
+
+class ResponseCutShort(ConnectionResetError):
+    """The answer has begun and cannot be completed: the server below must break the connection.
+
+    Raised out of the ``app_iter``. It is an ``OSError`` with ``ECONNRESET`` because servers meet that error every day:
+    gunicorn and waitress then close the connection without the mark of a complete message (last chunk, or all of
+    Content-Length), and write no traceback. The cause is in our own line in the log.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(errno.ECONNRESET, message)
+
+
+def request_id(environ: WSGIEnvironment) -> str:
+    """Give this request's id, sixteen hex digits: it stands in the error page and in the log."""
+    if "wsgicgi.request_id" not in environ:
+        environ["wsgicgi.request_id"] = secrets.token_hex(8)
+    return str(environ["wsgicgi.request_id"])
+
+
+def printable(text: str) -> str:
+    r"""Make text safe for a line of a log: control characters become ``\x1b`` and the like (CWE-117)."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in text)
+
+
+def log(environ: WSGIEnvironment, message: str) -> None:
+    """Write one line to ``wsgi.errors``."""
+    errors = environ["wsgi.errors"]
+    errors.write(f"{printable(message)} [{request_id(environ)}]\n")
+    errors.flush()
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{status} {phrase}</title>
+<style>:root{{color-scheme:light dark}}body{{font:1rem/1.5 system-ui,sans-serif;margin:15vh auto;max-width:32em;padding:0 1em}}
+small{{opacity:.65}}</style>
+<h1>{status} {phrase}</h1>
+<p><small>Request {id}</small>
+</html>
+"""
+
+
+def error_response(error: GatewayError, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """Answer a request with an error's status, and log its cause with the request id.
+
+    The page holds nothing that came from the request. A missing file is everyday and is not logged.
+    """
+    if error.status is not HTTPStatus.NOT_FOUND:
+        log(environ, str(error))
+    page = _PAGE.format(status=error.status.value, phrase=error.status.phrase, id=request_id(environ)).encode()
+    headers = [("Content-Type", "text/html; charset=utf-8"), ("Content-Length", str(len(page))), *error.headers]
+    start_response(f"{error.status.value} {error.status.phrase}", headers)
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [page]

@@ -1,0 +1,341 @@
+"""All bytes from a script, its standard error, its deadlines, and its end.
+
+An ``Exchange`` is the ``app_iter`` of one script's answer. It owns the Execution: whatever happens, after ``close()``
+the script has ended or has been left to finish what it does with its standard output closed, and no descriptor is left.
+Everything happens in the thread that iterates; the script waits (its pipe is full) when the client does.
+
+The answer ends when the script closes its standard output, or has exited and the pipe is drained, even if a child in
+the background still holds it. An answer that cannot be completed ends in ``ResponseCutShort``, which breaks the
+connection, so that the client knows.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from .errors import BadScriptOutput, ClientGone, GatewayError, ResponseCutShort, ScriptTimeout, printable
+from .pipes import Pipes, Source, watch
+from .response import HeadParser, ResponseHead
+from .runners.base import Execution, ExitStatus
+
+#: Seconds between two looks at the client while the script is silent.
+CLIENT_TICK = 0.25
+#: Seconds for which a closed connection is given the benefit of the doubt: some clients close only their half.
+HALF_CLOSED_GRACE = 0.75
+#: Seconds that the end of a script may take after the end of its output, to be known as its cause.
+EXIT_GRACE = 0.1
+#: Seconds and bytes for which a head is held back, to learn the length of a short answer (it keeps connections alive).
+SHORT_ANSWER_SECONDS = 0.01
+SHORT_ANSWER_BYTES = 64 * 1024
+#: Bytes after which a line of standard error is broken.
+MAX_LOG_LINE = 8 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long a script may take; see ``Config`` for each."""
+
+    timeout: float
+    max_time: float | None
+    max_header_bytes: int
+
+
+class Exchange:
+    """The bytes of one script's answer.
+
+    Args:
+        execution: The script; owned from now on.
+        label: What its lines in the log begin with: the URL path.
+        limits: Its deadlines.
+        log: Takes one message, for the log.
+        write_stderr: Takes whole lines for the log, as they are.
+        is_client_gone: Tells whether nobody waits for the answer any more.
+        pipes: Where the script's bytes come from; default: this system's way.
+    """
+
+    def __init__(
+        self,
+        execution: Execution,
+        *,
+        label: str,
+        limits: Limits,
+        log: Callable[[str], None],
+        write_stderr: Callable[[str], None],
+        is_client_gone: Callable[[], bool],
+        pipes: Pipes | None = None,
+    ) -> None:
+        self._execution = execution
+        self._label = label
+        self._limits = limits
+        self._log = log
+        self._write_stderr = write_stderr
+        self._is_client_gone = is_client_gone
+        self._pipes = watch(execution) if pipes is None else pipes
+        self._begin = time.monotonic()
+        self._last_byte = self._begin
+        self._next_look = self._begin + CLIENT_TICK
+        self._gone_since: float | None = None
+        self._ready = b""  # output that was read and not yet given on
+        self._stderr_rest = b""
+        self._output_ended = False
+        self._exited = False
+        self._is_end_told = False
+        self._is_closed = False
+        self._answer: Iterator[bytes] = iter(())
+        self.exit_status: ExitStatus | None = None
+
+    # -- the head
+
+    def read_head(self, parser: HeadParser) -> ResponseHead:
+        """Read the script's response head.
+
+        Raises:
+            BadScriptOutput: The output is no CGI response, or ended too early.
+            ScriptTimeout: There was no complete head in time.
+            ClientGone: The client left meanwhile.
+        """
+        deadline = self._begin + min(self._limits.timeout, self._limits.max_time or self._limits.timeout)
+        received = 0
+        try:
+            while True:
+                piece = self._read(deadline)
+                if piece is None:
+                    raise ScriptTimeout(self._no_head_in_time(received))
+                if not piece:
+                    raise BadScriptOutput(self._no_head(parser.received))
+                received += len(piece)
+                found = parser.feed(piece)
+                if found is not None:
+                    head, self._ready = found
+                    return head
+                if time.monotonic() >= deadline:
+                    raise ScriptTimeout(self._no_head_in_time(received))
+        except BadScriptOutput as error:
+            status = self._find_exit_status(EXIT_GRACE)
+            self._is_end_told = True
+            raise BadScriptOutput(f"{self._label}: {error}{f' It {status}.' if status else ''}") from None
+
+    def _no_head_in_time(self, received: int) -> str:
+        took = time.monotonic() - self._begin
+        return (
+            f"{self._label}: no complete header after {took:.1f} s (timeout={self._limits.timeout:g}, {received} bytes"
+            f" received); process group {self._execution.pid} was killed"
+        )
+
+    @staticmethod
+    def _no_head(received: bytes) -> str:
+        if not received:
+            return "there was no output. A script prints header fields, an empty line, then the body (RFC 3875 6.2)."
+        return (
+            f"the output ended inside the header, after {received[-80:]!r}: the empty line that ends the header is"
+            " missing (RFC 3875 6.2)."
+        )
+
+    # -- the body
+
+    def body_length(self) -> int | None:
+        """The length of the whole body, if it is short and the script ends at once; None when that is not known.
+
+        Raises:
+            BadScriptOutput: The script was killed: nothing was sent yet, so this can still be told.
+        """
+        deadline = time.monotonic() + SHORT_ANSWER_SECONDS
+        while len(self._ready) <= SHORT_ANSWER_BYTES:
+            piece = self._read(deadline)
+            if piece is None:
+                return None
+            if not piece:
+                self._judge_end()
+                return len(self._ready)
+            self._ready += piece
+        return None
+
+    def answer(self, head: ResponseHead, *, has_body: bool) -> None:
+        """Begin to give the body; without one (HEAD, 204, 304) the script runs on and its output is thrown away."""
+        self._answer = self._body(head.content_length) if has_body else self._no_body()
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether the next piece is there already, or the end is."""
+        return bool(self._ready) or self._output_ended
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return next(self._answer)
+        except StopIteration:
+            self.close()
+            raise
+        except GatewayError as error:
+            # the head is out: the log gets the cause, the client a broken connection
+            self._log(str(error))
+            self.close()
+            raise ResponseCutShort(str(error)) from None
+
+    def _body(self, announced: int | None) -> Iterator[bytes]:
+        sent = 0
+        while piece := self._next_piece():
+            if announced is not None and sent + len(piece) > announced:
+                self._log(f"{self._label}: output after its Content-Length of {announced} bytes was cut off")
+                if sent < announced:
+                    yield piece[: announced - sent]
+                self._drain()
+                return
+            sent += len(piece)
+            yield piece
+        self._judge_end()
+        if announced is not None and sent < announced:
+            raise BadScriptOutput(
+                f"{self._label}: the output ended after {sent} of the {announced} bytes of its Content-Length"
+            )
+
+    def _no_body(self) -> Iterator[bytes]:
+        yield b""
+        self._drain()
+
+    def _drain(self) -> None:
+        """Let the script come to its end, and throw its output away: the client has its answer."""
+        try:
+            while self._next_piece():
+                pass
+        except GatewayError as error:
+            self._log(str(error))
+
+    def _next_piece(self) -> bytes:
+        """The next piece of output; b"" at its end."""
+        if self._ready:
+            piece, self._ready = self._ready, b""
+            return piece
+        while True:
+            deadline = self._last_byte + self._limits.timeout
+            if self._limits.max_time is not None:
+                deadline = min(deadline, self._begin + self._limits.max_time)
+            piece_or_none = self._read(deadline)
+            if piece_or_none is not None:
+                return piece_or_none
+            now = time.monotonic()
+            if self._limits.max_time is not None and now >= self._begin + self._limits.max_time:
+                raise ScriptTimeout(
+                    f"{self._label}: still running after {now - self._begin:.1f} s (max_time={self._limits.max_time:g});"
+                    f" process group {self._execution.pid} was killed"
+                )
+            if now >= self._last_byte + self._limits.timeout:
+                raise ScriptTimeout(
+                    f"{self._label}: no output for {now - self._last_byte:.1f} s (timeout={self._limits.timeout:g});"
+                    f" process group {self._execution.pid} was killed"
+                )
+
+    def _read(self, deadline: float) -> bytes | None:
+        """Wait for output until a deadline; None when it passes, b"" at the end. Standard error is logged meanwhile."""
+        while not self._output_ended:
+            now = time.monotonic()
+            # once the script has exited, only what is in the pipe already counts
+            had_exited = self._exited
+            events = self._pipes.wait(0.0 if had_exited else max(0.0, min(deadline, self._next_look) - now))
+            output: bytes | None = None
+            for source, data in events:
+                if source is Source.STDOUT:
+                    output = data
+                elif source is Source.STDERR:
+                    self._log_stderr(data)
+                else:
+                    self._exited = True
+            if events:
+                self._last_byte = time.monotonic()
+            if output:
+                self._look_at_client()
+                return output
+            if output is not None or had_exited:
+                self._output_ended = True
+            elif not self._exited:
+                self._look_at_client()
+                if time.monotonic() >= deadline:
+                    return None
+        return b""
+
+    def _look_at_client(self) -> None:
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + CLIENT_TICK
+        if not self._is_client_gone():
+            self._gone_since = None
+        elif self._gone_since is None:
+            self._gone_since = now
+            self._next_look = now + HALF_CLOSED_GRACE
+        else:
+            raise ClientGone(f"{self._label}: the client has gone; process group {self._execution.pid} was killed")
+
+    def _judge_end(self) -> None:
+        """Look at how the script ended, once its output has."""
+        status = self._find_exit_status(EXIT_GRACE)
+        if status is not None and status.signal:
+            self._is_end_told = True
+            raise BadScriptOutput(f"{self._label}: {status} in the middle of its output")
+
+    def _find_exit_status(self, timeout: float) -> ExitStatus | None:
+        if self.exit_status is None:
+            self.exit_status = self._execution.wait(timeout)
+        return self.exit_status
+
+    # -- the end
+
+    def close(self) -> None:
+        """End the exchange: a script that has not come to the end of its output is ended, with its children.
+
+        One that has closed its output may finish its work; it is watched until it ends.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if not self._output_ended:
+            self.exit_status = self._execution.wait(0) or self._execution.terminate()
+        elif self._find_exit_status(EXIT_GRACE) is None:
+            threading.Thread(target=self._outlive, name=f"wsgicgi {self._label}", daemon=True).start()
+            return
+        self._release()
+        if self._output_ended and self.exit_status and not self.exit_status.is_success and not self._is_end_told:
+            self._log(f"{self._label}: {self.exit_status}")
+
+    def _release(self) -> None:
+        self._log_rest_of_stderr()
+        self._pipes.close()
+        self._execution.close()
+
+    def _outlive(self) -> None:
+        """Stay with a script that works on after its answer, so that its standard error is read and it is reaped."""
+        while not self._exited:
+            for source, data in self._pipes.wait(60.0):
+                if source is Source.STDERR:
+                    self._log_stderr(data)
+                self._exited = self._exited or source is Source.EXIT
+        self.exit_status = self._execution.wait(None)
+        self._release()
+
+    # -- standard error
+
+    def _log_stderr(self, data: bytes) -> None:
+        """Write the whole lines that came; keep what is no line yet."""
+        lines = (self._stderr_rest + data).split(b"\n")
+        self._stderr_rest = lines.pop()
+        while len(self._stderr_rest) > MAX_LOG_LINE:
+            lines.append(self._stderr_rest[:MAX_LOG_LINE])
+            self._stderr_rest = self._stderr_rest[MAX_LOG_LINE:]
+        if lines:
+            texts = (printable(line.decode("utf-8", "backslashreplace").removesuffix("\r")) for line in lines)
+            self._write_stderr("".join(f"{self._label}: {text}\n" for text in texts))
+
+    def _log_rest_of_stderr(self) -> None:
+        """Write what is still in the pipe; a child in the background may hold it open for ever."""
+        for _ in range(16):  # more than the pipes hold
+            events = self._pipes.wait(0)
+            if not events:
+                break
+            self._log_stderr(b"".join(data for source, data in events if source is Source.STDERR))
+        if self._stderr_rest:
+            self._log_stderr(b"\n")

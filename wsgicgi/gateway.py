@@ -1,0 +1,310 @@
+"""The way of a request through a script: ``CGIMiddleware`` for a directory of scripts, ``CGIScript`` for a single one.
+
+``_Gateway.run`` shows the line from top to bottom. Below a CGI directory the answer is the script's or an error; it
+never goes on to the next application, and never is the file's text.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import urllib.parse
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import __version__, body, metavars
+from .client import presence
+from .config import Config, load
+from .diagnosis import why_not_started
+from .errors import (
+    ConfigError,
+    GatewayError,
+    MethodNotAllowed,
+    MetavarsTooLarge,
+    OutOfResources,
+    ScriptCannotStart,
+    ScriptForbidden,
+    TooManyRedirects,
+    error_response,
+    log,
+)
+from .exchange import Exchange, Limits
+from .paths import PathRules, Script, canonical, find_script, script_command, shown
+from .response import HeadParser, Kind, ResponseHead
+from .runners import RUNNERS, Execution, Invocation, Runner
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+SOFTWARE = f"wsgicgi/{__version__}"
+
+#: Local redirects that one request may take; Apache's LimitInternalRecursion is 10 too.
+MAX_LOCAL_REDIRECTS = 10
+
+_NO_RESOURCES = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY}
+
+# What belongs to a request's body or to conditions on what the first URL names; a local redirect asks for another.
+_NOT_REDIRECTED = {
+    "CONTENT_LENGTH",
+    "CONTENT_TYPE",
+    "HTTP_TRANSFER_ENCODING",
+    "HTTP_CONTENT_ENCODING",
+    "HTTP_IF_MATCH",
+    "HTTP_IF_MODIFIED_SINCE",
+    "HTTP_IF_NONE_MATCH",
+    "HTTP_IF_RANGE",
+    "HTTP_IF_UNMODIFIED_SINCE",
+    "HTTP_RANGE",
+}
+
+
+def path_rules(config: Config) -> PathRules:
+    """The settings that decide what a URL names."""
+    return PathRules(
+        root_dir=config.directory,
+        cgi_directories=config.cgi_directories,
+        cgi_extensions=config.cgi_extensions,
+        interpreters=config.interpreters,
+        index_names=config.index_names,
+        follow_symlinks=config.follow_symlinks,
+        allow_hidden=config.allow_hidden,
+    )
+
+
+class CGIMiddleware:
+    """A WSGI application that runs what is below the CGI directories and passes everything else to ``app``.
+
+    Args:
+        app: What answers for all other URLs.
+        directory: What "/" maps to; default: the setting, else the current directory.
+        config: All settings at once, instead of keywords.
+        runner: What starts scripts; default: a new process each.
+        settings: As in ``Config``.
+
+    Raises:
+        ConfigError: A setting is wrong.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        directory: str | os.PathLike[str] | None = None,
+        *,
+        config: Config | None = None,
+        runner: Runner | None = None,
+        **settings: object,
+    ) -> None:
+        self.config = load({"directory": directory, **settings}) if config is None else config
+        self.app = app
+        self._rules = path_rules(self.config)
+        self._gateway = _Gateway(self.config, runner)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request (PEP 3333)."""
+        try:
+            script = find_script(self._rules, environ.get("PATH_INFO") or "/")
+        except GatewayError as error:
+            return error_response(error, environ, start_response)
+        if script is None:
+            return self.app(environ, start_response)
+        return self._gateway.respond(environ, start_response, script, redirect_app=self)
+
+    def close(self) -> None:
+        """End all scripts that still run."""
+        self._gateway.runner.close()
+
+
+class CGIScript:
+    """One program at a mount point of any WSGI stack; what follows the mount point is its extra path.
+
+    Args:
+        file: The program: executable, or a ``.py``.
+        args: Words that come before the program, such as an interpreter and its options: ``["/usr/bin/perl", "-T"]``.
+        directory: DOCUMENT_ROOT and the base of PATH_TRANSLATED; default: the program's directory.
+        runner: What starts it.
+        settings: As in ``Config``, but for what concerns directories.
+
+    Raises:
+        ConfigError: A setting is wrong, or the program cannot run.
+    """
+
+    def __init__(
+        self,
+        file: str | os.PathLike[str],
+        *,
+        args: Sequence[str] = (),
+        directory: str | os.PathLike[str] | None = None,
+        runner: Runner | None = None,
+        **settings: object,
+    ) -> None:
+        self.file = Path(os.path.abspath(os.fsdecode(file)))
+        self.config = load({"directory": self.file.parent if directory is None else directory, **settings})
+        self._args = tuple(args)
+        self._gateway = _Gateway(self.config, runner)
+        if not self.file.is_file():
+            raise ConfigError(f"CGIScript: there is no file {str(self.file)!r}: give the path of a program")
+        if self._command() is None:
+            raise ConfigError(f"CGIScript: {str(self.file)!r} is not executable. Try: chmod 755 {self.file}")
+
+    def _command(self) -> tuple[str, ...] | None:
+        return (*self._args, str(self.file)) if self._args else script_command(str(self.file))
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request (PEP 3333)."""
+        try:
+            path_info = environ.get("PATH_INFO", "")
+            extra_path = canonical(path_info) if path_info else ""
+            command = self._command()
+            if command is None:
+                raise ScriptForbidden(f"{self.file} is not executable any more. Try: chmod 755 {self.file}")
+        except GatewayError as error:
+            return error_response(error, environ, start_response)
+        script = Script(
+            file=self.file, command=command, script_path="", extra_path=extra_path, root_dir=self.config.directory
+        )
+        return self._gateway.respond(environ, start_response, script, redirect_app=self)
+
+    def close(self) -> None:
+        """End all of its runs."""
+        self._gateway.runner.close()
+
+
+class _Gateway:
+    """Runs scripts for requests; one for each application object."""
+
+    def __init__(self, config: Config, runner: Runner | None) -> None:
+        self.runner = RUNNERS["spawn"]() if runner is None else runner
+        self._config = config
+        self._base = {**metavars.inherited(os.environ, config.pass_env), **config.env}
+        self._limits = Limits(
+            timeout=config.timeout, max_time=config.max_time, max_header_bytes=config.max_header_bytes
+        )
+
+    def respond(
+        self, environ: WSGIEnvironment, start_response: StartResponse, script: Script, *, redirect_app: WSGIApplication
+    ) -> Iterable[bytes]:
+        """Answer a request with a script's output, or with an error."""
+        try:
+            exchange, head, length = self.run(environ, script)
+        except GatewayError as error:
+            return error_response(error, environ, start_response)
+        if head.kind is Kind.LOCAL_REDIRECT:
+            exchange.close()
+            return self._redirect(environ, start_response, head, redirect_app)
+        try:
+            has_body = head.has_body and environ["REQUEST_METHOD"] != "HEAD"
+            exchange.answer(head, has_body=has_body)
+            write = start_response(head.status_line, self._fields(head, length if has_body else None))
+            if callable(write) and not (has_body and exchange.has_bytes):
+                # The head goes out at once. An empty first piece does it too, but not with waitress.
+                write(b"")
+        except BaseException:
+            exchange.close()
+            raise
+        return exchange
+
+    def run(self, environ: WSGIEnvironment, script: Script) -> tuple[Exchange, ResponseHead, int | None]:
+        """Run a script up to its response head; also tells the length of the body where that is known already."""
+        config = self._config
+        if environ["REQUEST_METHOD"] in ("TRACE", "CONNECT"):
+            raise MethodNotAllowed(f"{environ['REQUEST_METHOD']} is for servers, not for scripts", allow="GET, HEAD, POST")
+        with body.collect(
+            environ, max_bytes=config.max_body_bytes, memory=config.body_memory, timeout=config.timeout
+        ) as request_body:
+            invocation = Invocation(
+                argv=(
+                    *script.command,
+                    *metavars.search_words(environ["REQUEST_METHOD"], environ.get("QUERY_STRING", "")),
+                ),
+                metavars=metavars.build(
+                    environ,
+                    script,
+                    content_length=request_body.length,
+                    base=self._base,
+                    software=SOFTWARE,
+                    pass_authorization=config.pass_authorization,
+                ),
+                cwd=str(script.file.parent),
+                stdin=request_body.stdin,
+            )
+            execution = self._start(invocation, script, shown(environ.get("PATH_INFO", "")))
+        exchange = self._exchange(environ, script, execution)
+        try:
+            head = exchange.read_head(HeadParser(max_bytes=config.max_header_bytes, nph=script.is_nph))
+            length = exchange.body_length() if head.kind is not Kind.LOCAL_REDIRECT else None
+        except BaseException:
+            exchange.close()
+            raise
+        return exchange, head, length
+
+    def _start(self, invocation: Invocation, script: Script, url: str) -> Execution:
+        try:
+            return self.runner.start(invocation)
+        except OSError as error:
+            if error.errno == errno.E2BIG:
+                raise MetavarsTooLarge(f"{url:.200}: the URL and header fields do not fit into an environment") from None
+            if error.errno in _NO_RESOURCES:
+                raise OutOfResources(f"{url}: cannot start: {error.strerror}") from None
+            raise ScriptCannotStart(f"{url}: cannot start: {why_not_started(error, script.command)}") from None
+
+    def _exchange(self, environ: WSGIEnvironment, script: Script, execution: Execution) -> Exchange:
+        errors = environ["wsgi.errors"]
+
+        def write_stderr(lines: str) -> None:
+            errors.write(lines)
+            errors.flush()
+
+        exchange = Exchange(
+            execution,
+            label=shown(environ.get("SCRIPT_NAME", "") + script.script_path),
+            limits=self._limits,
+            log=lambda message: log(environ, message),
+            write_stderr=write_stderr,
+            is_client_gone=presence(environ),
+        )
+        environ["wsgicgi.exchange"] = exchange
+        return exchange
+
+    def _fields(self, head: ResponseHead, length: int | None) -> list[tuple[str, str]]:
+        fields = list(head.fields)
+        if not head.has_body:
+            return fields
+        announced = head.content_length if head.content_length is not None else length
+        if announced is not None:
+            fields.append(("Content-Length", str(announced)))
+        return fields
+
+    def _redirect(
+        self,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        head: ResponseHead,
+        redirect_app: WSGIApplication,
+    ) -> Iterable[bytes]:
+        """Answer with what another URL of ours names (RFC 3875 section 6.2.2); the client does not notice."""
+        path, _, query = head.location.partition("?")
+        mount = environ.get("SCRIPT_NAME", "")
+        path_info = urllib.parse.unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
+        if not path_info.startswith(mount + "/"):
+            # outside of what we answer for: only the client can go there
+            start_response("302 Found", [("Location", head.location), ("Content-Length", "0")])
+            return []
+        redirects = environ.get("wsgicgi.redirects", 0) + 1
+        if redirects > MAX_LOCAL_REDIRECTS:
+            error = TooManyRedirects(f"{shown(environ.get('PATH_INFO', ''))}: more than {MAX_LOCAL_REDIRECTS} local redirects")
+            return error_response(error, environ, start_response)
+        redirected = {name: value for name, value in environ.items() if name not in _NOT_REDIRECTED}
+        redirected.update(
+            {
+                "REQUEST_METHOD": "HEAD" if environ["REQUEST_METHOD"] == "HEAD" else "GET",
+                "PATH_INFO": path_info[len(mount) :],
+                "QUERY_STRING": query,
+                "REQUEST_URI": head.location,
+                "RAW_URI": head.location,
+                "wsgi.input": io.BytesIO(),
+                "wsgicgi.redirects": redirects,
+            }
+        )
+        return redirect_app(redirected, start_response)

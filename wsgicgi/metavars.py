@@ -1,0 +1,174 @@
+"""From environ and Script to what the script is given: its meta-variables and its command line. No I/O.
+
+The meta-variables are built from an allow-list: RFC 3875 section 4.1, the request's header fields, and what everyone
+expects beside them. Nothing of the server's own environment comes along but what ``inherited`` names. All texts are
+native WSGI strings: bytes shown as latin-1 (PEP 3333); a runner turns them back into bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from .errors import request_id
+from .paths import Script
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+# What a process needs to find programs and to speak the user's language; nothing that could be a secret.
+_INHERITED = re.compile(r"PATH|LANG|LANGUAGE|LC_[A-Z]+|TZ|LD_LIBRARY_PATH|DYLD_LIBRARY_PATH")
+_INHERITED_WINDOWS = re.compile(r"PATH|PATHEXT|SYSTEMROOT|SYSTEMDRIVE|COMSPEC|WINDIR|TEMP|TMP|LANG|TZ", re.IGNORECASE)
+
+#: PATH for scripts when the server has none.
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+# Names that shells and programs can read; others (X.Y, X!Z) could only serve to disguise one of these.
+_FIELD_VARIABLE = re.compile(r"HTTP_[A-Z0-9_]+")
+
+# Never passed: HTTP_PROXY would be taken for a setting (CVE-2016-5385, httpoxy); the body's framing is undone before
+# the script gets it; the content's length and type have variables of their own (RFC 3875 section 4.1.18).
+_WITHHELD = {"HTTP_PROXY", "HTTP_TRANSFER_ENCODING", "HTTP_CONTENT_LENGTH", "HTTP_CONTENT_TYPE"}
+_CREDENTIALS = {"HTTP_AUTHORIZATION", "HTTP_PROXY_AUTHORIZATION"}
+
+# RFC 3875 section 4.1.14, with the grammar of section 2.3: hostname, IPv4 address, or IPv6 address in brackets
+_SERVER_NAME = re.compile(
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)*[A-Za-z](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.?"
+    r"|[0-9]{1,3}(?:\.[0-9]{1,3}){3}|\[[0-9A-Fa-f:.]+\]"
+)
+_HOST = re.compile(rf"({_SERVER_NAME.pattern})(?::[0-9]*)?")
+_ABSOLUTE_FORM = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*(.*)", re.DOTALL)
+
+#: Bytes of search words in all; beyond it a script gets none. A system takes far more, but no such URL is an index.
+MAX_SEARCH_WORDS = 16 * 1024
+
+
+def inherited(environ: Mapping[str, str], names: Sequence[str] = ()) -> dict[str, str]:
+    """Choose from the server's environment what scripts get: what a process needs, and ``names`` (``pass_env``)."""
+    pattern = _INHERITED_WINDOWS if sys.platform == "win32" else _INHERITED
+    chosen = {
+        _native(name): _native(value) for name, value in environ.items() if pattern.fullmatch(name) or name in names
+    }
+    if not any(name.upper() == "PATH" for name in chosen):
+        chosen["PATH"] = DEFAULT_PATH
+    return chosen
+
+
+def build(
+    environ: WSGIEnvironment,
+    script: Script,
+    *,
+    content_length: int | None,
+    base: Mapping[str, str],
+    software: str,
+    pass_authorization: bool = False,
+) -> dict[str, str]:
+    """Build the meta-variables of a request (RFC 3875 section 4.1).
+
+    Args:
+        environ: The request (PEP 3333).
+        script: What it names.
+        content_length: Bytes of body that the script will find on its standard input; None: no body.
+        base: Variables that every script gets; the request's own go before them.
+        software: Name and version of this gateway.
+        pass_authorization: Give the script the client's credentials.
+    """
+    mount = environ.get("SCRIPT_NAME", "")
+    query = environ.get("QUERY_STRING", "")
+    metavars = {
+        **base,
+        **_request_fields(environ, pass_authorization=pass_authorization),
+        "GATEWAY_INTERFACE": "CGI/1.1",
+        "REQUEST_METHOD": environ["REQUEST_METHOD"],
+        "SCRIPT_NAME": mount + script.script_path,
+        "PATH_INFO": script.extra_path,
+        "QUERY_STRING": query,
+        "SERVER_NAME": _server_name(environ),
+        "SERVER_PORT": environ["SERVER_PORT"],
+        "SERVER_PROTOCOL": environ.get("SERVER_PROTOCOL", "HTTP/1.1"),
+        "SERVER_SOFTWARE": _server_software(environ, software),
+        "REMOTE_ADDR": environ.get("REMOTE_ADDR", ""),
+        # "if not available the REMOTE_ADDR" (section 4.1.9): nobody waits for a name server here
+        "REMOTE_HOST": environ.get("REMOTE_HOST") or environ.get("REMOTE_ADDR", ""),
+        # what everyone expects beside RFC 3875
+        "REQUEST_URI": _request_uri(environ, mount, query),
+        "REQUEST_SCHEME": environ.get("wsgi.url_scheme", "http"),
+        "DOCUMENT_ROOT": _native(str(script.root_dir)),
+        "SCRIPT_FILENAME": _native(str(script.file)),
+        "REDIRECT_STATUS": "200",  # php-cgi runs nothing without it
+        "UNIQUE_ID": request_id(environ),
+    }
+    if content_length is not None:
+        metavars["CONTENT_LENGTH"] = str(content_length)
+    if environ.get("CONTENT_TYPE"):
+        metavars["CONTENT_TYPE"] = environ["CONTENT_TYPE"]
+    if script.extra_path:
+        metavars["PATH_TRANSLATED"] = _native(str(script.root_dir)).rstrip("/") + script.extra_path
+    if environ.get("wsgi.url_scheme") == "https":
+        metavars["HTTPS"] = "on"
+    # Only what the server or an application around us found out: a client has no way to set these (section 4.1.11).
+    for name in ("AUTH_TYPE", "REMOTE_USER", "REMOTE_IDENT", "REMOTE_PORT"):
+        if environ.get(name):
+            metavars[name] = str(environ[name])
+    return {name: value for name, value in metavars.items() if "\0" not in value}
+
+
+def search_words(method: str, query: str) -> tuple[str, ...]:
+    """The words of an indexed query, for the command line (RFC 3875 section 4.4), as the system spells them.
+
+    None of them when one begins with "-", which a program could take for an option (CVE-2012-1823), when one holds
+    NUL, or when they would not fit.
+    """
+    if not query or "=" in query or method not in ("GET", "HEAD") or len(query) > MAX_SEARCH_WORDS:
+        return ()
+    words = [urllib.parse.unquote_to_bytes(word.encode("latin-1")) for word in query.split("+")]
+    if any(word.startswith(b"-") or b"\0" in word for word in words):
+        return ()
+    return tuple(os.fsdecode(word) for word in words)
+
+
+def _request_fields(environ: WSGIEnvironment, *, pass_authorization: bool) -> dict[str, str]:
+    withheld = _WITHHELD if pass_authorization else _WITHHELD | _CREDENTIALS
+    return {
+        name: value
+        for name, value in environ.items()
+        if name.startswith("HTTP_")
+        and name not in withheld
+        and isinstance(value, str)
+        and _FIELD_VARIABLE.fullmatch(name)
+    }
+
+
+def _server_name(environ: WSGIEnvironment) -> str:
+    """The name that the client asked for, else the server's own; never what is no name at all."""
+    asked = _HOST.fullmatch(environ.get("HTTP_HOST", ""))
+    if asked:
+        return asked[1]
+    own = str(environ["SERVER_NAME"])
+    if ":" in own and not own.startswith("["):
+        own = f"[{own}]"
+    return own if _SERVER_NAME.fullmatch(own) else "localhost"
+
+
+def _server_software(environ: WSGIEnvironment, software: str) -> str:
+    below = environ.get("SERVER_SOFTWARE")
+    return f"{software} ({below})" if below else software
+
+
+def _request_uri(environ: WSGIEnvironment, mount: str, query: str) -> str:
+    """The target as the client sent it, from the first slash on; put together again where the server did not keep it."""
+    raw = environ.get("REQUEST_URI") or environ.get("RAW_URI")
+    if isinstance(raw, str) and raw:
+        absolute = _ABSOLUTE_FORM.fullmatch(raw)
+        return (absolute[1] or "/") if absolute else raw
+    path = urllib.parse.quote((mount + environ.get("PATH_INFO", "")).encode("latin-1"), safe="/!$&'()*+,;=:@~")
+    return f"{path}?{query}" if query else path
+
+
+def _native(text: str) -> str:
+    """A text of the system's as a native WSGI string."""
+    return os.fsencode(text).decode("latin-1")

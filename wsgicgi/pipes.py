@@ -1,0 +1,147 @@
+"""Waiting for what a script writes and for its end, in two ways that look the same.
+
+``PolledPipes`` asks the kernel; ``ThreadedPipes`` has a thread for each pipe, for systems where pipes cannot be polled
+(Windows). Both only read: the descriptors belong to the Execution.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import queue
+import select
+import sys
+import threading
+import time
+from enum import Enum
+from typing import Protocol
+
+from .runners.base import Execution
+
+#: Bytes read at once: what a pipe holds.
+PIECE = 64 * 1024
+#: Seconds between looks at a process where no descriptor tells of its end.
+EXIT_TICK = 0.05
+
+
+class Source(Enum):
+    """What an event is about."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+    EXIT = "exit"
+
+
+Event = tuple[Source, bytes]  # b"" is the end of a pipe; EXIT has no bytes
+
+
+class Pipes(Protocol):
+    """The two pipes of a script."""
+
+    def wait(self, timeout: float) -> list[Event]:
+        """Wait up to ``timeout`` seconds for something to happen, and give what did: at most a piece of each source.
+
+        The end of a pipe and the end of the script are told once each, the latter when all that the script itself wrote
+        can be had without waiting.
+        """
+
+    def close(self) -> None:
+        """Stop reading."""
+
+
+class PolledPipes:
+    """The pipes through ``poll``."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        # looked up at each use: gevent puts one of its own there
+        self._poll = select.poll()
+        self._sources = {execution.stdout: Source.STDOUT, execution.stderr: Source.STDERR}
+        if execution.exit_fd is not None:
+            self._sources[execution.exit_fd] = Source.EXIT
+        for descriptor in self._sources:
+            self._poll.register(descriptor, select.POLLIN)
+        self._must_ask_for_exit = execution.exit_fd is None
+
+    def wait(self, timeout: float) -> list[Event]:
+        """See ``Pipes``."""
+        if not self._must_ask_for_exit:
+            return self._wait(timeout)
+        deadline = time.monotonic() + timeout
+        while True:
+            left = deadline - time.monotonic()
+            events = self._wait(max(0.0, min(left, EXIT_TICK)))
+            if self._execution.wait(0) is not None:
+                self._must_ask_for_exit = False
+                events.append((Source.EXIT, b""))
+            if events or left <= 0:
+                return events
+
+    def _wait(self, timeout: float) -> list[Event]:
+        events = []
+        for descriptor, _ in self._poll.poll(math.ceil(timeout * 1000)):
+            source = self._sources[descriptor]
+            data = b"" if source is Source.EXIT else os.read(descriptor, PIECE)
+            if not data:
+                self._poll.unregister(descriptor)
+            events.append((source, data))
+        return events
+
+    def close(self) -> None:
+        """See ``Pipes``: there is nothing to stop."""
+
+
+class ThreadedPipes:
+    """The pipes through threads, which end with the pipes."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        # a bound, so that a script does not run ahead of its reader
+        self._events: queue.Queue[Event] = queue.Queue(maxsize=2)
+        self._is_closed = False
+        self._has_told_exit = False
+        for descriptor, source in ((execution.stdout, Source.STDOUT), (execution.stderr, Source.STDERR)):
+            # a duplicate each: the Execution may close its own while a background child keeps a thread here
+            threading.Thread(target=self._pump, args=(os.dup(descriptor), source), daemon=True).start()
+
+    def _pump(self, descriptor: int, source: Source) -> None:
+        try:
+            while not self._is_closed:
+                data = os.read(descriptor, PIECE)
+                self._events.put((source, data))
+                if not data:
+                    return
+        finally:
+            os.close(descriptor)
+
+    def wait(self, timeout: float) -> list[Event]:
+        """See ``Pipes``."""
+        deadline = time.monotonic() + timeout
+        has_exited = False
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                return [self._events.get(timeout=EXIT_TICK if has_exited else max(0.0, min(left, EXIT_TICK)))]
+            except queue.Empty:
+                pass
+            if has_exited:
+                # a tick later nothing was on its way any more
+                self._has_told_exit = True
+                return [(Source.EXIT, b"")]
+            has_exited = not self._has_told_exit and self._execution.wait(0) is not None
+            if left <= 0 and not has_exited:
+                return []
+
+    def close(self) -> None:
+        """See ``Pipes``: threads that wait to hand something over are let go."""
+        self._is_closed = True
+        while True:
+            try:
+                self._events.get_nowait()
+            except queue.Empty:
+                return
+
+
+def watch(execution: Execution) -> Pipes:
+    """The pipes of a script, in the way of this system."""
+    return ThreadedPipes(execution) if sys.platform == "win32" else PolledPipes(execution)

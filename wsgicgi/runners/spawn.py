@@ -1,0 +1,191 @@
+"""One new process for each request.
+
+Who holds what: the script has the write ends of two pipes, which are closed here once it has started; the Execution has
+the read ends. Standard input is the caller's descriptor. The script leads a process group of its own, so that all its
+children that stay in it end with it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+
+from .base import Execution, ExitStatus, Invocation
+
+#: Seconds between SIGTERM and SIGKILL.
+KILL_GRACE = 3.0
+
+_WINDOWS = sys.platform == "win32"
+
+
+class SpawnRunner:
+    """Starts scripts by ``subprocess``, which does not copy this process (vfork) and closes all other descriptors."""
+
+    def __init__(self) -> None:
+        self._running: weakref.WeakSet[_Process] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        # The interpreter's own end is the last chance: no script outlives the server that started it.
+        atexit.register(_close_at_exit, weakref.ref(self))
+
+    def start(self, invocation: Invocation) -> Execution:
+        """Start a script; see ``Runner``."""
+        our_stdout, script_stdout = os.pipe()
+        try:
+            our_stderr, script_stderr = os.pipe()
+        except OSError:
+            os.close(our_stdout)
+            os.close(script_stdout)
+            raise
+        try:
+            process = _Process(_popen(invocation, script_stdout, script_stderr), stdout=our_stdout, stderr=our_stderr)
+        except BaseException:
+            os.close(our_stdout)
+            os.close(our_stderr)
+            raise
+        finally:
+            os.close(script_stdout)
+            os.close(script_stderr)
+        with self._lock:
+            self._running.add(process)
+        return process
+
+    def close(self) -> None:
+        """End all scripts that still run, all at once."""
+        with self._lock:
+            running = [process for process in self._running if process.wait(0) is None]
+        threads = [threading.Thread(target=process.terminate) for process in running]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
+def _close_at_exit(reference: weakref.ref[SpawnRunner]) -> None:
+    runner = reference()
+    if runner is not None:
+        runner.close()
+
+
+def _popen(invocation: Invocation, script_stdout: int, script_stderr: int) -> subprocess.Popen[bytes]:
+    if _WINDOWS:
+        return subprocess.Popen(
+            invocation.argv,
+            stdin=invocation.stdin,
+            stdout=script_stdout,
+            stderr=script_stderr,
+            cwd=invocation.cwd,
+            env={_text(name): _text(value) for name, value in invocation.metavars.items()},
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+        )
+    return subprocess.Popen(
+        invocation.argv,
+        stdin=invocation.stdin,
+        stdout=script_stdout,
+        stderr=script_stderr,
+        cwd=invocation.cwd,
+        env={name.encode("latin-1"): _bytes(value) for name, value in invocation.metavars.items()},
+        process_group=0,
+    )
+
+
+def _bytes(value: str) -> bytes:
+    try:
+        return value.encode("latin-1")
+    except UnicodeEncodeError:  # no native string after all: REMOTE_USER from an application, say
+        return value.encode("utf-8", "surrogateescape")
+
+
+def _text(value: str) -> str:
+    return os.fsdecode(_bytes(value))
+
+
+class _Process:
+    """An Execution that is a child process and leads a process group."""
+
+    def __init__(self, popen: subprocess.Popen[bytes], *, stdout: int, stderr: int) -> None:
+        self._popen = popen
+        self._status: ExitStatus | None = None
+        self._lock = threading.Lock()
+        self.pid = popen.pid
+        self.stdout = stdout
+        self.stderr = stderr
+        self.exit_fd = _pidfd(popen.pid)
+        self._is_closed = False
+
+    def wait(self, timeout: float | None) -> ExitStatus | None:
+        """Wait for its end; see ``Execution``."""
+        if self._status is None:
+            if timeout is not None and not self._ends_within(timeout):
+                return None
+            with self._lock:
+                self._status = self._status or _exit_status(self._popen.wait())
+        return self._status
+
+    def _ends_within(self, timeout: float) -> bool:
+        if self.exit_fd is not None:
+            # the descriptor tells without reaping, so that signals can still reach the group safely
+            poll = select.poll()
+            poll.register(self.exit_fd, select.POLLIN)
+            return bool(poll.poll(timeout * 1000))
+        try:
+            self._popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def terminate(self) -> ExitStatus:
+        """End the group: SIGTERM, up to 3 s, SIGKILL; see ``Execution``."""
+        if _WINDOWS:
+            self._popen.kill()
+            return _exit_status(self._popen.wait())
+        deadline = time.monotonic() + KILL_GRACE
+        self._signal_group(signal.SIGTERM)
+        status = self.wait(KILL_GRACE)
+        while self._signal_group(0):
+            if time.monotonic() >= deadline:
+                self._signal_group(signal.SIGKILL)
+                break
+            time.sleep(0.01)  # other members of the group; nothing tells of their end
+        return status or self.wait(None) or ExitStatus()
+
+    def _signal_group(self, number: int) -> bool:
+        """Signal every process of the group; False when there is none any more."""
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            # macOS says so of a group of zombies; elsewhere a member has another identity, and the rest were signalled
+            return number != 0 and sys.platform != "darwin"
+        return True
+
+    def close(self) -> None:
+        """Close our descriptors; see ``Execution``."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        os.close(self.stdout)
+        os.close(self.stderr)
+        if self.exit_fd is not None:
+            os.close(self.exit_fd)
+
+
+def _pidfd(pid: int) -> int | None:
+    """A descriptor for a process (Linux 5.3); None where there is no such thing or none is left."""
+    if not hasattr(os, "pidfd_open"):
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
+def _exit_status(returncode: int) -> ExitStatus:
+    return ExitStatus(code=returncode) if returncode >= 0 else ExitStatus(signal=-returncode)

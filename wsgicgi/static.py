@@ -1,0 +1,246 @@
+"""Static files: ``StaticMiddleware`` serves those of a directory and passes everything else on.
+
+A file is opened first and then looked at; only regular files go out. Nothing below a CGI directory and no script's
+source comes from here, whatever the settings of the application in front (``paths.find_file``).
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+import stat
+import urllib.parse
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import http_date, parse_accept_header
+from werkzeug.wsgi import FileWrapper
+
+from . import listing
+from .conditional import select
+from .config import Config, load
+from .errors import Forbidden, GatewayError, MethodNotAllowed, NotFound, error_response
+from .gateway import path_rules
+from .paths import find_file, shown, visible_names
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+#: Bytes of a file that are read at once where the server has no better way.
+BLOCK = 64 * 1024
+
+_STATUS_LINES = {
+    200: "200 OK",
+    206: "206 Partial Content",
+    304: "304 Not Modified",
+    412: "412 Precondition Failed",
+    416: "416 Range Not Satisfiable",
+}
+
+# IANA's types where Python (up to 3.13) or a system's mime.types has none, or an outdated one
+_TYPES = {
+    ".bz2": "application/x-bzip2",
+    ".csv": "text/csv",
+    ".gz": "application/gzip",
+    ".ico": "image/vnd.microsoft.icon",
+    ".js": "text/javascript",
+    ".md": "text/markdown",
+    ".mjs": "text/javascript",
+    ".webmanifest": "application/manifest+json",
+    ".webp": "image/webp",
+    ".woff": "font/woff",
+    ".woff2": "font/woff2",
+    ".xz": "application/x-xz",
+    ".zst": "application/zstd",
+}
+
+# Sent as they are, not as an encoding of something else: who downloads x.tar.gz wants that file.
+_COMPRESSED = {"gzip": ".gz", "bzip2": ".bz2", "xz": ".xz"}
+
+
+class StaticMiddleware:
+    """A WSGI application that serves a directory's files and passes what it has not to ``app``.
+
+    Args:
+        app: What answers for all other URLs.
+        directory: What "/" maps to; default: the setting, else the current directory.
+        config: All settings at once, instead of keywords.
+        settings: As in ``Config``.
+
+    Raises:
+        ConfigError: A setting is wrong.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        directory: str | os.PathLike[str] | None = None,
+        *,
+        config: Config | None = None,
+        **settings: object,
+    ) -> None:
+        self.config = load({"directory": directory, **settings}) if config is None else config
+        self.app = app
+        self._rules = path_rules(self.config)
+        self._types = mimetypes.MimeTypes(tuple(file for file in mimetypes.knownfiles if os.path.isfile(file)))
+        for suffix, media_type in _TYPES.items():
+            self._types.add_type(media_type, suffix)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request (PEP 3333)."""
+        try:
+            return self._respond(environ, start_response)
+        except NotFound:
+            pass
+        except GatewayError as error:
+            return error_response(error, environ, start_response)
+        return self.app(environ, start_response)
+
+    def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        file, path = find_file(self._rules, environ.get("PATH_INFO") or "/")
+        mode = _mode(file)
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise Forbidden(f"{shown(path)}: {file} is neither a file nor a directory")
+        if stat.S_ISREG(mode) and path.endswith("/"):
+            raise NotFound(f"{shown(path)}: {file} is a file, not a directory")
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            raise MethodNotAllowed(f"{environ['REQUEST_METHOD']} {shown(path)}: a file", allow="GET, HEAD")
+        if stat.S_ISREG(mode):
+            return self._send(environ, start_response, file, path)
+        if not path.endswith("/"):
+            return _redirect_to_directory(environ, start_response, path)
+        return self._send_directory(environ, start_response, file, path)
+
+    def _send_directory(
+        self, environ: WSGIEnvironment, start_response: StartResponse, directory: Path, path: str
+    ) -> Iterable[bytes]:
+        for name in self.config.index_names:
+            index_path = path + os.fsencode(name).decode("latin-1")
+            try:
+                file, _ = find_file(self._rules, index_path)
+                if stat.S_ISREG(_mode(file)):
+                    return self._send(environ, start_response, file, index_path)
+            except NotFound:
+                continue
+        if not self.config.directory_listing:
+            raise Forbidden(f"{shown(path)}: {directory} has no index, and directory_listing is off")
+        return self._send_listing(environ, start_response, directory, path)
+
+    def _send_listing(
+        self, environ: WSGIEnvironment, start_response: StartResponse, directory: Path, path: str
+    ) -> Iterable[bytes]:
+        entries = []
+        try:
+            for found in visible_names(self._rules, directory):
+                status = found.stat()
+                entries.append(
+                    listing.Entry(
+                        name=found.name, is_dir=found.is_dir(), size=status.st_size, mtime=status.st_mtime
+                    )
+                )
+        except PermissionError:
+            raise Forbidden(f"{shown(path)}: {directory} may not be read by this server") from None
+        accepted = parse_accept_header(environ.get("HTTP_ACCEPT"), MIMEAccept)
+        wants_json = accepted.best_match(["text/html", "application/json"]) == "application/json"
+        make, media_type = (
+            (listing.json, "application/json") if wants_json else (listing.html, "text/html; charset=utf-8")
+        )
+        page = make(environ.get("SCRIPT_NAME", "") + path, entries)
+        fields = [("Content-Type", media_type), ("Content-Length", str(len(page))), ("Vary", "Accept")]
+        start_response("200 OK", fields)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [page]
+
+    def _send(
+        self, environ: WSGIEnvironment, start_response: StartResponse, file: Path, path: str
+    ) -> Iterable[bytes]:
+        opened = _open(file, path)
+        try:
+            found = os.fstat(opened.fileno())
+            etag = f"{found.st_mtime_ns:x}-{found.st_size:x}"
+            modified = datetime.fromtimestamp(int(found.st_mtime), UTC)
+            selection = select(environ, etag=etag, modified=modified, size=found.st_size)
+            length = selection.stop - selection.start
+            fields = [("ETag", f'"{etag}"'), ("Last-Modified", http_date(modified)), ("Accept-Ranges", "bytes")]
+            if selection.status in (200, 206):
+                fields.append(("Content-Type", self._media_type(file.name)))
+            if selection.status == 206:
+                fields.append(("Content-Range", f"bytes {selection.start}-{selection.stop - 1}/{found.st_size}"))
+            if selection.status == 416:
+                fields.append(("Content-Range", f"bytes */{found.st_size}"))
+            if selection.status != 304:
+                fields.append(("Content-Length", str(length)))
+            start_response(_STATUS_LINES[selection.status], fields)
+            if environ["REQUEST_METHOD"] == "HEAD" or not length:
+                opened.close()
+                return []
+            wrap = environ.get("wsgi.file_wrapper", FileWrapper)
+            if selection.status == 200:
+                return wrap(opened, BLOCK)
+            opened.seek(selection.start)
+            return wrap(_Part(opened, length), BLOCK)
+        except BaseException:
+            opened.close()
+            raise
+
+    def _media_type(self, name: str) -> str:
+        media_type, encoding = self._types.guess_type(urllib.parse.quote(name))
+        if encoding is not None:
+            return _TYPES.get(_COMPRESSED.get(encoding, ""), "application/octet-stream")
+        return media_type or "application/octet-stream"
+
+
+class _Part:
+    """The next ``length`` bytes of a file, for ``wsgi.file_wrapper``; servers that send by descriptor keep to Content-Length."""
+
+    def __init__(self, file: IO[bytes], length: int) -> None:
+        self._file = file
+        self._left = length
+        self.fileno = file.fileno
+        self.close = file.close
+
+    def read(self, size: int = -1) -> bytes:
+        """Read on, at most to the part's end."""
+        data = self._file.read(self._left if size < 0 else min(size, self._left))
+        self._left -= len(data)
+        return data
+
+
+def _mode(file: Path) -> int:
+    try:
+        return os.stat(file).st_mode
+    except OSError as error:
+        raise NotFound(f"{file}: {error.strerror}") from None
+
+
+def _open(file: Path, path: str) -> IO[bytes]:
+    """Open a regular file; what became something else since it was looked at, a FIFO say, is refused and cannot block."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(file, flags | getattr(os, "O_NOFOLLOW", 0))
+    except PermissionError:
+        raise Forbidden(f"{shown(path)}: {file} may not be read by this server") from None
+    except OSError as error:
+        raise NotFound(f"{shown(path)}: {file}: {error.strerror}") from None
+    opened = os.fdopen(descriptor, "rb", buffering=0)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        opened.close()
+        raise Forbidden(f"{shown(path)}: {file} is not a plain file")
+    return opened
+
+
+def _redirect_to_directory(
+    environ: WSGIEnvironment, start_response: StartResponse, path: str
+) -> Iterable[bytes]:
+    """Send the client to the same directory with its final slash: relative links in it need that.
+
+    The location is made from the canonical path, so it never begins with two slashes, which would be another host.
+    """
+    target = (environ.get("SCRIPT_NAME", "") + path + "/").encode("latin-1")
+    location = urllib.parse.quote(target, safe="/!$&'()*+,;=:@~")
+    if environ.get("QUERY_STRING"):
+        location += "?" + urllib.parse.quote(environ["QUERY_STRING"].encode("latin-1"), safe="%/?!$&'()*+,;=:@~[]|^`{}\\\"<>")
+    start_response("301 Moved Permanently", [("Location", location), ("Content-Length", "0")])
+    return []
