@@ -2,24 +2,24 @@
 
 The way of a request::
 
-    server -> app(environ, start_response)                                                             app.py
-      CGIMiddleware.__call__             a path that names no script goes on: StaticMiddleware         gateway.py
-                                           find_file -> open, fstat -> conditional -> file_wrapper      static.py
-        script    = paths.find_script(...)     -> Script         what the URL names; 404, 403          paths.py
-        body      = body.collect(...)          -> Body           the script's stdin; 408, 411, 413     body.py
-        metavars  = metavars.build(...)        -> dict           what the script will see              metavars.py
-        execution = runner.start(Invocation)   -> Execution      a started script; 431, 500, 503       runners/
-        head      = exchange.read_head(...)    -> ResponseHead   status, fields, kind; 502, 504        exchange.py, response.py
+    server -> app(environ, start_response)                                                       app.py
+      CGIMiddleware.__call__           what names no script goes on to StaticMiddleware:         gateway.py
+                                         find_file -> open, fstat -> conditional -> file_wrapper static.py
+        script    = paths.find_script(...)    -> Script        what the URL names; 404, 403      paths.py
+        body      = body.collect(...)         -> Body          the script's stdin; 408, 411, 413 body.py
+        metavars  = metavars.build(...)       -> dict          what the script will see          metavars.py
+        execution = runner.start(Invocation)  -> Execution     a started script; 431, 500, 503   runners/
+        head      = exchange.read_head(...)   -> ResponseHead  status, fields, kind; 502, 504    exchange.py
         a local redirect goes through the application again, at most 10 times
-      start_response(head.status_line, fields); return exchange  the app_iter; its close() ends the script
+      start_response(head.status_line, fields); return exchange     the app_iter; its close() ends the script
 
 A module imports only from the layers below its own:
 
     errors < config paths response listing conditional < metavars diagnosis body client runners < pipes < exchange
     < gateway static < app < devserver
 
-Only ``runners`` starts processes, only ``exchange`` (with ``pipes`` and ``body``) moves bytes to and from a script, only
-``paths`` and ``static`` look for files, only ``config`` reads settings from the environment.
+Only ``runners`` starts processes; only ``exchange`` (with ``pipes`` and ``body``) moves bytes to and from a script;
+only ``paths`` and ``static`` look for files; only ``config`` reads settings from the environment.
 """
 
 __version__ = "0.1.0"

@@ -166,9 +166,7 @@ def _pieces(stream: BinaryIO, announced: int | None, max_bytes: int) -> Iterator
         raise BadRequest(f"the request body ended after {total} of {announced} bytes")
 
 
-def _read(
-    stream: BinaryIO, announced: int | None, max_bytes: int, memory: int, owned: contextlib.ExitStack
-) -> Body:
+def _read(stream: BinaryIO, announced: int | None, max_bytes: int, memory: int, owned: contextlib.ExitStack) -> Body:
     pieces = _pieces(stream, announced, max_bytes)
     first = b""
     for piece in pieces:

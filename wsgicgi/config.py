@@ -89,7 +89,8 @@ def _directory(value: object) -> Path:
         raise ValueError("expected the path of a directory")
     directory = Path(os.fsdecode(value)).expanduser()
     if not directory.exists():
-        raise ValueError(f"there is no such directory ({str(directory.absolute())!r}): create it, or name another")
+        place = str(directory.absolute())
+        raise ValueError(f"there is no such directory ({place!r}): create it, or name another")
     if not directory.is_dir():
         raise ValueError("is not a directory: give the directory that holds the files")
     return directory.resolve()
@@ -101,7 +102,8 @@ def _cgi_directories(value: object) -> tuple[str, ...]:
         path = given.rstrip("/") or "/"
         if not path.startswith("/"):
             raise ValueError(
-                f"{given!r} must start with '/': entries are URL paths, not folders. Did you mean '/{path.removeprefix('./')}'?"
+                f"{given!r} must start with '/': entries are URL paths, not folders."
+                f" Did you mean '/{path.removeprefix('./')}'?"
             )
         if any(segment in ("", ".", "..") for segment in path[1:].split("/")) and path != "/":
             raise ValueError(f"{given!r} must be a plain URL path such as '/cgi-bin', without '//', '.' and '..'")
@@ -149,7 +151,9 @@ def _environment(value: object) -> Mapping[str, str]:
         if not isinstance(name, str) or not isinstance(text, str):
             raise ValueError(f"{name!r}: names and values of variables are texts")
         if not name or "=" in name or "\0" in name + text:
-            raise ValueError(f"{name!r} cannot be a variable: names are not empty and have no '=', and nothing holds NUL")
+            raise ValueError(
+                f"{name!r} cannot be a variable: names have no '=' and are not empty, and nothing holds NUL"
+            )
     return pairs
 
 
@@ -202,7 +206,7 @@ class Config:
     max_time: float | None = setting(_optional_seconds, None, unit="seconds", help="for a script in all")
     max_header_bytes: int = setting(_bytes, 64 * KIB, unit="bytes", help="size of a script's response head")
     max_body_bytes: int = setting(_bytes, GIB, unit="bytes", help="size of a request body; larger ones get 413")
-    body_memory: int = setting(_bytes, MIB, unit="bytes", help="up to here a request body waits in memory, then on disk")
+    body_memory: int = setting(_bytes, MIB, unit="bytes", help="size of a request body from which on it waits on disk")
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
@@ -229,7 +233,8 @@ def load(settings: Mapping[str, object], environ: Mapping[str, str] | None = Non
         ConfigError: A name is unknown or a value is wrong.
     """
     names = setting_names()
-    given = {name: value for name, value in settings.items() if not (name == "directory" and value is None)}
+    # Any: Config checks the types
+    given: dict[str, Any] = {k: value for k, value in settings.items() if not (k == "directory" and value is None)}
     for name in given:
         if name not in names:
             raise ConfigError(f"{name}: there is no such setting{_nearest(name, names)}")

@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import errno
 import logging
-import os
 import signal
 import sys
 import threading
@@ -63,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="wsgicgi-dev",
         description="Serve a directory and run its CGI scripts. For development: bind it to your own machine.",
     )
-    parser.add_argument("port", metavar="PORT", type=int, nargs="?", default=8000, help="default: 8000; 0: any free one")
+    parser.add_argument("port", metavar="PORT", type=int, nargs="?", default=8000, help="default: 8000; 0: a free one")
     parser.add_argument("-b", "--bind", metavar="ADDR", default="127.0.0.1", help="address; default: 127.0.0.1")
     parser.add_argument("-d", "--directory", metavar="DIR", help="what to serve; default: the current directory")
     parser.add_argument(
@@ -181,7 +180,7 @@ class AccessLog:
         if isinstance(app_iter, environ["wsgi.file_wrapper"]):
             # the server sends the file by itself, when it likes
             self._write(environ, seen, begin, int(seen.get("content-length", 0)))
-            return app_iter
+            return app_iter  # type: ignore[no-any-return]  # isinstance with what an environ holds makes it Any
         return _Counted(app_iter, lambda size: self._write(environ, seen, begin, size))
 
     def _write(self, environ: WSGIEnvironment, seen: dict[str, str], begin: float, size: int) -> None:

@@ -166,8 +166,8 @@ def log(environ: WSGIEnvironment, message: str) -> None:
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{status} {phrase}</title>
-<style>:root{{color-scheme:light dark}}body{{font:1rem/1.5 system-ui,sans-serif;margin:15vh auto;max-width:32em;padding:0 1em}}
-small{{opacity:.65}}</style>
+<style>:root{{color-scheme:light dark}}body{{font:1rem/1.5 system-ui,sans-serif;margin:15vh auto;max-width:32em;
+padding:0 1em}}small{{opacity:.65}}</style>
 <h1>{status} {phrase}</h1>
 <p><small>Request {id}</small>
 </html>

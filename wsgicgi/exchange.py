@@ -221,8 +221,8 @@ class Exchange:
             now = time.monotonic()
             if self._limits.max_time is not None and now >= self._begin + self._limits.max_time:
                 raise ScriptTimeout(
-                    f"{self._label}: still running after {now - self._begin:.1f} s (max_time={self._limits.max_time:g});"
-                    f" process group {self._execution.pid} was killed"
+                    f"{self._label}: still running after {now - self._begin:.1f} s"
+                    f" (max_time={self._limits.max_time:g}); process group {self._execution.pid} was killed"
                 )
             if now >= self._last_byte + self._limits.timeout:
                 raise ScriptTimeout(

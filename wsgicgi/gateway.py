@@ -21,8 +21,8 @@ from .diagnosis import why_not_started
 from .errors import (
     ConfigError,
     GatewayError,
-    MethodNotAllowed,
     MetavarsTooLarge,
+    MethodNotAllowed,
     OutOfResources,
     ScriptCannotStart,
     ScriptForbidden,
@@ -196,7 +196,7 @@ class _Gateway:
         try:
             has_body = head.has_body and environ["REQUEST_METHOD"] != "HEAD"
             exchange.answer(head, has_body=has_body)
-            write = start_response(head.status_line, self._fields(head, length if has_body else None))
+            write = start_response(head.status_line, _fields(environ, head, length))
             if callable(write) and not (has_body and exchange.has_bytes):
                 # The head goes out at once. An empty first piece does it too, but not with waitress.
                 write(b"")
@@ -209,7 +209,7 @@ class _Gateway:
         """Run a script up to its response head; also tells the length of the body where that is known already."""
         config = self._config
         if environ["REQUEST_METHOD"] in ("TRACE", "CONNECT"):
-            raise MethodNotAllowed(f"{environ['REQUEST_METHOD']} is for servers, not for scripts", allow="GET, HEAD, POST")
+            raise MethodNotAllowed(f"{environ['REQUEST_METHOD']} is not for scripts", allow="GET, HEAD, POST")
         with body.collect(
             environ, max_bytes=config.max_body_bytes, memory=config.body_memory, timeout=config.timeout
         ) as request_body:
@@ -244,7 +244,7 @@ class _Gateway:
             return self.runner.start(invocation)
         except OSError as error:
             if error.errno == errno.E2BIG:
-                raise MetavarsTooLarge(f"{url:.200}: the URL and header fields do not fit into an environment") from None
+                raise MetavarsTooLarge(f"{url:.200}: the URL and fields do not fit into an environment") from None
             if error.errno in _NO_RESOURCES:
                 raise OutOfResources(f"{url}: cannot start: {error.strerror}") from None
             raise ScriptCannotStart(f"{url}: cannot start: {why_not_started(error, script.command)}") from None
@@ -267,15 +267,6 @@ class _Gateway:
         environ["wsgicgi.exchange"] = exchange
         return exchange
 
-    def _fields(self, head: ResponseHead, length: int | None) -> list[tuple[str, str]]:
-        fields = list(head.fields)
-        if not head.has_body:
-            return fields
-        announced = head.content_length if head.content_length is not None else length
-        if announced is not None:
-            fields.append(("Content-Length", str(announced)))
-        return fields
-
     def _redirect(
         self,
         environ: WSGIEnvironment,
@@ -293,7 +284,8 @@ class _Gateway:
             return []
         redirects = environ.get("wsgicgi.redirects", 0) + 1
         if redirects > MAX_LOCAL_REDIRECTS:
-            error = TooManyRedirects(f"{shown(environ.get('PATH_INFO', ''))}: more than {MAX_LOCAL_REDIRECTS} local redirects")
+            url = shown(environ.get("PATH_INFO", ""))
+            error = TooManyRedirects(f"{url}: more than {MAX_LOCAL_REDIRECTS} local redirects")
             return error_response(error, environ, start_response)
         redirected = {name: value for name, value in environ.items() if name not in _NOT_REDIRECTED}
         redirected.update(
@@ -308,3 +300,19 @@ class _Gateway:
             }
         )
         return redirect_app(redirected, start_response)
+
+
+def _fields(environ: WSGIEnvironment, head: ResponseHead, length: int | None) -> list[tuple[str, str]]:
+    """The header fields for the client: the script's, and Content-Length where it is known."""
+    fields = list(head.fields)
+    if not head.has_body:
+        return fields
+    if head.content_length is not None:
+        length = head.content_length
+    elif environ["REQUEST_METHOD"] == "HEAD" and not length:
+        # A script that leaves the body out does not tell how long it would be. But waitress (3.0) ends what has no
+        # length with a last chunk, after HEAD too, and those bytes must not be on the wire.
+        length = 0 if "waitress.client_disconnected" in environ else None
+    if length is not None:
+        fields.append(("Content-Length", str(length)))
+    return fields

@@ -160,7 +160,7 @@ def _server_software(environ: WSGIEnvironment, software: str) -> str:
 
 
 def _request_uri(environ: WSGIEnvironment, mount: str, query: str) -> str:
-    """The target as the client sent it, from the first slash on; put together again where the server did not keep it."""
+    """The target as the client sent it, from the first slash on; put together anew where the server did not keep it."""
     raw = environ.get("REQUEST_URI") or environ.get("RAW_URI")
     if isinstance(raw, str) and raw:
         absolute = _ABSOLUTE_FORM.fullmatch(raw)

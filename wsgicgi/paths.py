@@ -24,9 +24,10 @@ _WINDOWS = sys.platform == "win32"
 # What editors and patch tools leave behind (CWE-530).
 _LEFT_OVER = re.compile(r".*(~|\.bak|\.swp|\.swo|\.orig)|#.*#", re.IGNORECASE | re.DOTALL)
 
-# Windows: device names in any directory, with any suffix; streams (a:b); names that lose their trailing dots and blanks.
+# Windows: device names in any directory, with any suffix; streams (a:b); names that lose their last dots and blanks.
 _WINDOWS_REFUSED = re.compile(
-    r"(con|prn|aux|nul|com[0-9\xb9\xb2\xb3]|lpt[0-9\xb9\xb2\xb3])(\..*)?|.*[\\:*?\"<>|\x00-\x1f].*|.*[. ]", re.IGNORECASE | re.DOTALL
+    r"(con|prn|aux|nul|com[0-9\xb9\xb2\xb3]|lpt[0-9\xb9\xb2\xb3])(\..*)?|.*[\\:*?\"<>|\x00-\x1f].*|.*[. ]",
+    re.IGNORECASE | re.DOTALL,
 )
 
 
@@ -159,7 +160,7 @@ def find_script(rules: PathRules, path_info: str) -> Script | None:
         return _script(rules, place, mode, path, used=depth + 1)
     script = _index_script(rules, place, path)
     if script is None:
-        raise ScriptForbidden(f"{url}: {place} is a directory: the URL names no script, and CGI directories are not listed")
+        raise ScriptForbidden(f"{url}: {place} is a directory, and CGI directories are not listed")
     return script
 
 
@@ -225,9 +226,7 @@ def _script(rules: PathRules, place: str, mode: int, path: str, *, used: int) ->
         name, slash, rest = rest.partition("/")
         script_path += "/" + name
         rest = slash + rest
-    return Script(
-        file=Path(place), command=command, script_path=script_path, extra_path=rest, root_dir=rules.root_dir
-    )
+    return Script(file=Path(place), command=command, script_path=script_path, extra_path=rest, root_dir=rules.root_dir)
 
 
 def _command(rules: PathRules, place: str) -> tuple[str, ...] | None:

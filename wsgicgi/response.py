@@ -140,7 +140,7 @@ def _parse(text: bytes, *, nph: bool) -> ResponseHead | None:
 
 def _status_line(line: bytes) -> tuple[int, str]:
     match = _STATUS_LINE.fullmatch(line)
-    if match is None or not 100 <= int(match[1]) or not _FIELD_VALUE.fullmatch(line):
+    if match is None or not int(match[1]) >= 100 or not _FIELD_VALUE.fullmatch(line):
         raise BadScriptOutput(
             f"output line 1 is not an HTTP status line: {line[:80]!r}. The name of the script begins with nph-, so it"
             " must write a whole HTTP response (RFC 3875 5)"

@@ -10,10 +10,10 @@ import mimetypes
 import os
 import stat
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import http_date, parse_accept_header
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 #: Bytes of a file that are read at once where the server has no better way.
 BLOCK = 64 * 1024
+
+# A query stays as it was sent; only what no header field may hold is encoded.
+_QUERY_SAFE = "".join(map(chr, range(0x21, 0x7F)))
 
 _STATUS_LINES = {
     200: "200 OK",
@@ -137,9 +140,7 @@ class StaticMiddleware:
             for found in visible_names(self._rules, directory):
                 status = found.stat()
                 entries.append(
-                    listing.Entry(
-                        name=found.name, is_dir=found.is_dir(), size=status.st_size, mtime=status.st_mtime
-                    )
+                    listing.Entry(name=found.name, is_dir=found.is_dir(), size=status.st_size, mtime=status.st_mtime)
                 )
         except PermissionError:
             raise Forbidden(f"{shown(path)}: {directory} may not be read by this server") from None
@@ -153,9 +154,7 @@ class StaticMiddleware:
         start_response("200 OK", fields)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [page]
 
-    def _send(
-        self, environ: WSGIEnvironment, start_response: StartResponse, file: Path, path: str
-    ) -> Iterable[bytes]:
+    def _send(self, environ: WSGIEnvironment, start_response: StartResponse, file: Path, path: str) -> Iterable[bytes]:
         opened = _open(file, path)
         try:
             found = os.fstat(opened.fileno())
@@ -176,7 +175,7 @@ class StaticMiddleware:
             if environ["REQUEST_METHOD"] == "HEAD" or not length:
                 opened.close()
                 return []
-            wrap = environ.get("wsgi.file_wrapper", FileWrapper)
+            wrap: Callable[[Any, int], Iterable[bytes]] = environ.get("wsgi.file_wrapper", FileWrapper)
             if selection.status == 200:
                 return wrap(opened, BLOCK)
             opened.seek(selection.start)
@@ -193,7 +192,10 @@ class StaticMiddleware:
 
 
 class _Part:
-    """The next ``length`` bytes of a file, for ``wsgi.file_wrapper``; servers that send by descriptor keep to Content-Length."""
+    """The next ``length`` bytes of a file, for ``wsgi.file_wrapper``.
+
+    Servers that send by descriptor keep to Content-Length.
+    """
 
     def __init__(self, file: IO[bytes], length: int) -> None:
         self._file = file
@@ -216,7 +218,7 @@ def _mode(file: Path) -> int:
 
 
 def _open(file: Path, path: str) -> IO[bytes]:
-    """Open a regular file; what became something else since it was looked at, a FIFO say, is refused and cannot block."""
+    """Open a regular file; what has become something else meanwhile, a FIFO say, is refused and cannot block."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     try:
         descriptor = os.open(file, flags | getattr(os, "O_NOFOLLOW", 0))
@@ -231,9 +233,7 @@ def _open(file: Path, path: str) -> IO[bytes]:
     return opened
 
 
-def _redirect_to_directory(
-    environ: WSGIEnvironment, start_response: StartResponse, path: str
-) -> Iterable[bytes]:
+def _redirect_to_directory(environ: WSGIEnvironment, start_response: StartResponse, path: str) -> Iterable[bytes]:
     """Send the client to the same directory with its final slash: relative links in it need that.
 
     The location is made from the canonical path, so it never begins with two slashes, which would be another host.
@@ -241,6 +241,6 @@ def _redirect_to_directory(
     target = (environ.get("SCRIPT_NAME", "") + path + "/").encode("latin-1")
     location = urllib.parse.quote(target, safe="/!$&'()*+,;=:@~")
     if environ.get("QUERY_STRING"):
-        location += "?" + urllib.parse.quote(environ["QUERY_STRING"].encode("latin-1"), safe="%/?!$&'()*+,;=:@~[]|^`{}\\\"<>")
+        location += "?" + urllib.parse.quote(environ["QUERY_STRING"].encode("latin-1"), safe=_QUERY_SAFE)
     start_response("301 Moved Permanently", [("Location", location), ("Content-Length", "0")])
     return []

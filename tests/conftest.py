@@ -1,0 +1,82 @@
+"""What all tests share: a site of one's own, real servers on it, and a look at what a test leaves behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import servers
+
+SITE = Path(__file__).parent / "site"
+
+
+class Site:
+    """A directory to serve, with the scripts of ``tests/site``; more can be put into it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        shutil.copytree(SITE, directory)
+        for script in directory.glob("cgi-bin/**/*.py"):
+            text = script.read_text()
+            script.write_text(text.replace("#!/usr/bin/env python3", f"#!{sys.executable}", 1))
+
+    def file(self, name: str, data: str | bytes, mode: int = 0o644) -> Path:
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data.encode() if isinstance(data, str) else data)
+        path.chmod(mode)
+        return path
+
+    def script(self, name: str, text: str | bytes, mode: int = 0o755) -> Path:
+        return self.file(f"cgi-bin/{name}", text, mode)
+
+    def python(self, name: str, text: str, mode: int = 0o755) -> Path:
+        return self.script(name, f"#!{sys.executable}\n{text}", mode)
+
+    def sh(self, name: str, text: str, mode: int = 0o755) -> Path:
+        return self.script(name, f"#!/bin/sh\n{text}", mode)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """A fresh site."""
+    return Site(tmp_path / "site")
+
+
+@pytest.fixture(params=servers.KINDS)
+def server_kind(request: pytest.FixtureRequest) -> str:
+    """Each kind of server in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def server(server_kind: str, site: Site, tmp_path: Path) -> Iterator[servers.Server]:
+    """Each kind of server in turn, on the site."""
+    with servers.serving(server_kind, site.directory, tmp_path / "server.log") as started:
+        yield started
+
+
+def _descriptors() -> set[str]:
+    return set(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else set()
+
+
+def _children() -> set[int]:
+    return set(servers.descendants(os.getpid())) if os.path.isdir("/proc") else set()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[Callable[[], None]]:
+    """No test leaves a descriptor or a child process behind: raw descriptors leak without any warning."""
+    descriptors, children = _descriptors(), _children()
+
+    def check() -> None:
+        # one more descriptor is that of the listing itself, which may take a freed number
+        servers.wait_until(lambda: len(_descriptors()) <= len(descriptors), "descriptors are closed")
+        servers.wait_until(lambda: not _children() - children, "children have ended")
+
+    yield check
+    check()
