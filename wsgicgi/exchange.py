@@ -27,6 +27,8 @@ CLIENT_TICK = 0.25
 HALF_CLOSED_GRACE = 0.75
 #: Seconds that the end of a script may take after the end of its output, to be known as its cause.
 EXIT_GRACE = 0.1
+#: Seconds of one wait where there is no limit.
+LONG_WAIT = 3600.0
 #: Seconds and bytes for which a head is held back, to learn the length of a short answer (it keeps connections alive).
 SHORT_ANSWER_SECONDS = 0.01
 SHORT_ANSWER_BYTES = 64 * 1024
@@ -75,13 +77,14 @@ class Exchange:
         self._is_client_gone = is_client_gone
         self._pipes = watch(execution) if pipes is None else pipes
         self._begin = time.monotonic()
-        self._last_byte = self._begin
+        self._silent_since = self._begin
         self._next_look = self._begin + CLIENT_TICK
         self._gone_since: float | None = None
         self._ready = b""  # output that was read and not yet given on
         self._stderr_rest = b""
         self._output_ended = False
         self._exited = False
+        self._is_answered = False
         self._is_end_told = False
         self._is_closed = False
         self._answer: Iterator[bytes] = iter(())
@@ -169,6 +172,7 @@ class Exchange:
         try:
             return next(self._answer)
         except StopIteration:
+            self._is_answered = True
             self.close()
             raise
         except GatewayError as error:
@@ -182,37 +186,29 @@ class Exchange:
         while piece := self._next_piece():
             if announced is not None and sent + len(piece) > announced:
                 self._log(f"{self._label}: output after its Content-Length of {announced} bytes was cut off")
-                if sent < announced:
-                    yield piece[: announced - sent]
-                self._drain()
-                return
+                piece = piece[: announced - sent]
             sent += len(piece)
             yield piece
+            if sent == announced:
+                return
         self._judge_end()
         if announced is not None and sent < announced:
             raise BadScriptOutput(
                 f"{self._label}: the output ended after {sent} of the {announced} bytes of its Content-Length"
             )
 
-    def _no_body(self) -> Iterator[bytes]:
+    @staticmethod
+    def _no_body() -> Iterator[bytes]:
         yield b""
-        self._drain()
-
-    def _drain(self) -> None:
-        """Let the script come to its end, and throw its output away: the client has its answer."""
-        try:
-            while self._next_piece():
-                pass
-        except GatewayError as error:
-            self._log(str(error))
 
     def _next_piece(self) -> bytes:
         """The next piece of output; b"" at its end."""
         if self._ready:
             piece, self._ready = self._ready, b""
             return piece
+        self._silent_since = time.monotonic()  # until now, the client may have been the slow one
         while True:
-            deadline = self._last_byte + self._limits.timeout
+            deadline = self._silent_since + self._limits.timeout
             if self._limits.max_time is not None:
                 deadline = min(deadline, self._begin + self._limits.max_time)
             piece_or_none = self._read(deadline)
@@ -224,9 +220,9 @@ class Exchange:
                     f"{self._label}: still running after {now - self._begin:.1f} s"
                     f" (max_time={self._limits.max_time:g}); process group {self._execution.pid} was killed"
                 )
-            if now >= self._last_byte + self._limits.timeout:
+            if now >= self._silent_since + self._limits.timeout:
                 raise ScriptTimeout(
-                    f"{self._label}: no output for {now - self._last_byte:.1f} s (timeout={self._limits.timeout:g});"
+                    f"{self._label}: no output for {now - self._silent_since:.1f} s (timeout={self._limits.timeout:g});"
                     f" process group {self._execution.pid} was killed"
                 )
 
@@ -246,7 +242,7 @@ class Exchange:
                 else:
                     self._exited = True
             if events:
-                self._last_byte = time.monotonic()
+                self._silent_since = time.monotonic()
             if output:
                 self._look_at_client()
                 return output
@@ -286,36 +282,60 @@ class Exchange:
     # -- the end
 
     def close(self) -> None:
-        """End the exchange: a script that has not come to the end of its output is ended, with its children.
+        """End the exchange. A script whose answer was not taken to its end is ended, with its children.
 
-        One that has closed its output may finish its work; it is watched until it ends.
+        One whose answer is complete may finish its work: it is watched by a thread of its own if it takes longer than
+        the end of a process takes. What it still prints is thrown away.
         """
         if self._is_closed:
             return
         self._is_closed = True
-        if not self._output_ended:
+        if not self._is_answered and not self._output_ended:
             self.exit_status = self._execution.wait(0) or self._execution.terminate()
-        elif self._find_exit_status(EXIT_GRACE) is None:
+            self._release()
+        elif self._watch(time.monotonic() + EXIT_GRACE):
+            self._release()
+        else:
             threading.Thread(target=self._outlive, name=f"wsgicgi {self._label}", daemon=True).start()
-            return
-        self._release()
-        if self._output_ended and self.exit_status and not self.exit_status.is_success and not self._is_end_told:
-            self._log(f"{self._label}: {self.exit_status}")
 
-    def _release(self) -> None:
-        self._log_rest_of_stderr()
-        self._pipes.close()
-        self._execution.close()
-
-    def _outlive(self) -> None:
-        """Stay with a script that works on after its answer, so that its standard error is read and it is reaped."""
-        while not self._exited:
-            for source, data in self._pipes.wait(60.0):
+    def _watch(self, deadline: float | None) -> bool:
+        """Throw output away and log standard error until the script ends; whether it did so before the deadline."""
+        while self._find_exit_status(0) is None:
+            left = LONG_WAIT if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                return False
+            for source, data in self._pipes.wait(left):
                 if source is Source.STDERR:
                     self._log_stderr(data)
-                self._exited = self._exited or source is Source.EXIT
-        self.exit_status = self._execution.wait(None)
+                elif source is Source.STDOUT and not data:
+                    self._output_ended = True
+        return True
+
+    def _outlive(self) -> None:
+        """Stay with a script that works on after its answer: silently as it likes, writing for ``timeout`` seconds."""
+        limits = [self._begin + self._limits.max_time] if self._limits.max_time is not None else []
+        if not self._output_ended:
+            limits.append(time.monotonic() + self._limits.timeout)
+        if not self._watch(min(limits, default=None)):
+            self._log(f"{self._label}: still running after its answer; process group {self._execution.pid} was killed")
+            self._is_end_told = True
+            self.exit_status = self._execution.terminate()
         self._release()
+
+    def _release(self) -> None:
+        """Log what is left to be said, and give everything back."""
+        for _ in range(16):  # more than the pipes hold, and a child in the background may hold them open for ever
+            events = self._pipes.wait(0)
+            if not events:
+                break
+            self._log_stderr(b"".join(data for source, data in events if source is Source.STDERR))
+        if self._stderr_rest:
+            self._log_stderr(b"\n")
+        self._pipes.close()
+        self._execution.close()
+        was_whole = self._is_answered or self._output_ended
+        if was_whole and self.exit_status and not self.exit_status.is_success and not self._is_end_told:
+            self._log(f"{self._label}: {self.exit_status}")
 
     # -- standard error
 
@@ -329,13 +349,3 @@ class Exchange:
         if lines:
             texts = (printable(line.decode("utf-8", "backslashreplace").removesuffix("\r")) for line in lines)
             self._write_stderr("".join(f"{self._label}: {text}\n" for text in texts))
-
-    def _log_rest_of_stderr(self) -> None:
-        """Write what is still in the pipe; a child in the background may hold it open for ever."""
-        for _ in range(16):  # more than the pipes hold
-            events = self._pipes.wait(0)
-            if not events:
-                break
-            self._log_stderr(b"".join(data for source, data in events if source is Source.STDERR))
-        if self._stderr_rest:
-            self._log_stderr(b"\n")

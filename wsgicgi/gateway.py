@@ -6,9 +6,11 @@ never goes on to the next application, and never is the file's text.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import io
 import os
+import sys
 import urllib.parse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -31,7 +33,7 @@ from .errors import (
     log,
 )
 from .exchange import Exchange, Limits
-from .paths import PathRules, Script, canonical, find_script, script_command, shown
+from .paths import PathRules, Script, canonical, find_script, is_python, script_command, shown
 from .response import HeadParser, Kind, ResponseHead
 from .runners import RUNNERS, Execution, Invocation, Runner
 
@@ -241,7 +243,13 @@ class _Gateway:
 
     def _start(self, invocation: Invocation, script: Script, url: str) -> Execution:
         try:
-            return self.runner.start(invocation)
+            try:
+                return self.runner.start(invocation)
+            except OSError as error:
+                if error.errno != errno.ENOEXEC or not is_python(script.command[0]):
+                    raise
+                # executable, but without a first line that says by what
+                return self.runner.start(dataclasses.replace(invocation, argv=(sys.executable, *invocation.argv)))
         except OSError as error:
             if error.errno == errno.E2BIG:
                 raise MetavarsTooLarge(f"{url:.200}: the URL and fields do not fit into an environment") from None

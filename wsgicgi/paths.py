@@ -239,15 +239,19 @@ def _command(rules: PathRules, place: str) -> tuple[str, ...] | None:
 
 def script_command(place: str) -> tuple[str, ...] | None:
     """What runs a file without a setting's help: itself when it is executable; a ``.py`` always; else None."""
-    is_python = os.path.splitext(place)[1].lower() in (".py", ".pyw")
     if _WINDOWS:
         # No batch files: cmd.exe reads the search words a second time (CVE-2019-0232).
-        if is_python:
+        if is_python(place):
             return (sys.executable, place)
         return (place,) if place.lower().endswith((".exe", ".com")) else None
     if os.access(place, os.X_OK):
         return (place,)
-    return (sys.executable, place) if is_python and os.access(place, os.R_OK) else None
+    return (sys.executable, place) if is_python(place) and os.access(place, os.R_OK) else None
+
+
+def is_python(place: str) -> bool:
+    """Whether a file is a Python script by its name."""
+    return os.path.splitext(place)[1].lower() in (".py", ".pyw")
 
 
 def count_scripts(rules: PathRules, cgi_directory: str) -> int:
