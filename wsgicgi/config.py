@@ -264,3 +264,16 @@ def _shown(value: object) -> str:
     if isinstance(value, str | bool | int | float | os.PathLike) or value is None:
         return f"={value!r:.80}"
     return ""
+
+
+def settings_table() -> str:
+    """The settings as a table in reStructuredText, for the README."""
+    rows = [("Setting", "Default", "What it is")]
+    for item in dataclasses.fields(Config):
+        default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+        text = item.metadata["help"] + (f"; {item.metadata['unit']}" if item.metadata["unit"] else "")
+        rows.append((f"``{item.name}``", f"``{default!r}``", text))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    rule = " ".join("=" * width for width in widths)
+    lines = [" ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([rule, lines[0], rule, *lines[1:], rule])

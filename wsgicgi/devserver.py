@@ -45,15 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         server = _create_server(app, options.bind, options.port)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, ValueError) as error:
         print(f"wsgicgi-dev: {_cannot_listen(error, options.bind, options.port)}", file=sys.stderr)
         return 1
-    try:
-        print(_banner(app.config, _urls(server)), flush=True)
-        _serve(server, app)
-    finally:
-        server.close()
-        app.close()
+    print(_banner(app.config, _urls(server)), flush=True)
+    _serve(server, app)
     return 0
 
 
@@ -158,6 +154,11 @@ def _serve(server: Any, app: CGIMiddleware) -> None:
         server.asyncore.loop(timeout=server.adj.asyncore_loop_timeout, map=server._map, use_poll=True)
     except (SystemExit, KeyboardInterrupt):
         server.task_dispatcher.shutdown(timeout=GRACE)
+    finally:
+        # scripts first, so that the threads which wait for them come to their end before their sockets are closed
+        app.close()
+        server.task_dispatcher.shutdown(timeout=GRACE)
+        server.close()
 
 
 class AccessLog:

@@ -1,4 +1,4 @@
-"""Every error of the package, and how one becomes a response and a line in the log.
+"""Every error of the package, how one becomes a response and a line in the log, and the answers without a body.
 
 ``ConfigError`` is raised at start. A ``GatewayError`` belongs to one request and knows its HTTP status; it is raised
 where the fact is known and turned into a response by ``error_response``, in one place. Its message is for the log, in
@@ -65,6 +65,22 @@ class MethodNotAllowed(GatewayError):
     def __init__(self, message: str, *, allow: str) -> None:
         super().__init__(message)
         self.headers = (("Allow", allow),)
+
+
+class PreconditionFailed(GatewayError):
+    """A condition of the request does not hold (RFC 9110 section 13)."""
+
+    status = HTTPStatus.PRECONDITION_FAILED
+
+    def __init__(self, headers: tuple[tuple[str, str], ...]) -> None:
+        super().__init__()
+        self.headers = headers
+
+
+class RangeNotSatisfiable(PreconditionFailed):
+    """No byte of what was asked for is there (RFC 9110 section 15.5.17)."""
+
+    status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
 
 
 class BodyTimeout(GatewayError):
@@ -177,11 +193,19 @@ padding:0 1em}}small{{opacity:.65}}</style>
 def error_response(error: GatewayError, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """Answer a request with an error's status, and log its cause with the request id.
 
-    The page holds nothing that came from the request. A missing file is everyday and is not logged.
+    The page holds nothing that came from the request. A missing file is everyday and is not logged, and neither is an
+    error that has no message.
     """
-    if error.status is not HTTPStatus.NOT_FOUND:
+    if error.status is not HTTPStatus.NOT_FOUND and str(error):
         log(environ, str(error))
     page = _PAGE.format(status=error.status.value, phrase=error.status.phrase, id=request_id(environ)).encode()
     headers = [("Content-Type", "text/html; charset=utf-8"), ("Content-Length", str(len(page))), *error.headers]
     start_response(f"{error.status.value} {error.status.phrase}", headers)
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [page]
+
+
+def redirect_response(status: HTTPStatus, location: str, start_response: StartResponse) -> Iterable[bytes]:
+    """Send the client elsewhere."""
+    fields = [("Location", location), ("Content-Type", "text/html; charset=utf-8"), ("Content-Length", "0")]
+    start_response(f"{status.value} {status.phrase}", fields)
+    return []

@@ -13,6 +13,7 @@ import os
 import sys
 import urllib.parse
 from collections.abc import Iterable, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ from .errors import (
     TooManyRedirects,
     error_response,
     log,
+    redirect_response,
 )
 from .exchange import Exchange, Limits
 from .paths import PathRules, Script, canonical, find_script, is_python, script_command, shown
@@ -288,8 +290,7 @@ class _Gateway:
         path_info = urllib.parse.unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
         if not path_info.startswith(mount + "/"):
             # outside of what we answer for: only the client can go there
-            start_response("302 Found", [("Location", head.location), ("Content-Length", "0")])
-            return []
+            return redirect_response(HTTPStatus.FOUND, head.location, start_response)
         redirects = environ.get("wsgicgi.redirects", 0) + 1
         if redirects > MAX_LOCAL_REDIRECTS:
             url = shown(environ.get("PATH_INFO", ""))

@@ -12,6 +12,7 @@ import stat
 import urllib.parse
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -22,7 +23,16 @@ from werkzeug.wsgi import FileWrapper
 from . import listing
 from .conditional import select
 from .config import Config, load
-from .errors import Forbidden, GatewayError, MethodNotAllowed, NotFound, error_response
+from .errors import (
+    Forbidden,
+    GatewayError,
+    MethodNotAllowed,
+    NotFound,
+    PreconditionFailed,
+    RangeNotSatisfiable,
+    error_response,
+    redirect_response,
+)
 from .gateway import path_rules
 from .paths import find_file, shown, visible_names
 
@@ -39,8 +49,6 @@ _STATUS_LINES = {
     200: "200 OK",
     206: "206 Partial Content",
     304: "304 Not Modified",
-    412: "412 Precondition Failed",
-    416: "416 Range Not Satisfiable",
 }
 
 # IANA's types where Python (up to 3.13) or a system's mime.types has none, or an outdated one
@@ -163,14 +171,14 @@ class StaticMiddleware:
             selection = select(environ, etag=etag, modified=modified, size=found.st_size)
             length = selection.stop - selection.start
             fields = [("ETag", f'"{etag}"'), ("Last-Modified", http_date(modified)), ("Accept-Ranges", "bytes")]
-            if selection.status in (200, 206):
-                fields.append(("Content-Type", self._media_type(file.name)))
+            if selection.status == 412:
+                raise PreconditionFailed(tuple(fields))
+            if selection.status == 416:
+                raise RangeNotSatisfiable((*fields, ("Content-Range", f"bytes */{found.st_size}")))
             if selection.status == 206:
                 fields.append(("Content-Range", f"bytes {selection.start}-{selection.stop - 1}/{found.st_size}"))
-            if selection.status == 416:
-                fields.append(("Content-Range", f"bytes */{found.st_size}"))
             if selection.status != 304:
-                fields.append(("Content-Length", str(length)))
+                fields += [("Content-Type", self._media_type(file.name)), ("Content-Length", str(length))]
             start_response(_STATUS_LINES[selection.status], fields)
             if environ["REQUEST_METHOD"] == "HEAD" or not length:
                 opened.close()
@@ -185,7 +193,7 @@ class StaticMiddleware:
             raise
 
     def _media_type(self, name: str) -> str:
-        media_type, encoding = self._types.guess_type(urllib.parse.quote(name))
+        media_type, encoding = self._types.guess_type(urllib.parse.quote(os.fsencode(name)))
         if encoding is not None:
             return _TYPES.get(_COMPRESSED.get(encoding, ""), "application/octet-stream")
         return media_type or "application/octet-stream"
@@ -242,5 +250,4 @@ def _redirect_to_directory(environ: WSGIEnvironment, start_response: StartRespon
     location = urllib.parse.quote(target, safe="/!$&'()*+,;=:@~")
     if environ.get("QUERY_STRING"):
         location += "?" + urllib.parse.quote(environ["QUERY_STRING"].encode("latin-1"), safe=_QUERY_SAFE)
-    start_response("301 Moved Permanently", [("Location", location), ("Content-Length", "0")])
-    return []
+    return redirect_response(HTTPStatus.MOVED_PERMANENTLY, location, start_response)

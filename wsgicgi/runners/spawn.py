@@ -148,11 +148,11 @@ class _Process:
         deadline = time.monotonic() + KILL_GRACE
         self._signal_group(signal.SIGTERM)
         status = self.wait(KILL_GRACE)
-        while self._signal_group(0):
+        while self._signal_group(0) and _has_living_member(self.pid):
             if time.monotonic() >= deadline:
                 self._signal_group(signal.SIGKILL)
                 break
-            time.sleep(0.01)  # other members of the group; nothing tells of their end
+            time.sleep(0.01)  # nothing tells of the end of processes that are not our children
         return status or self.wait(None) or ExitStatus()
 
     def _signal_group(self, number: int) -> bool:
@@ -175,6 +175,22 @@ class _Process:
         os.close(self.stderr)
         if self.exit_fd is not None:
             os.close(self.exit_fd)
+
+
+def _has_living_member(group: int) -> bool:
+    """Whether a process group has more than zombies in it: in a container without an init these stay for ever."""
+    if sys.platform != "linux":
+        return True
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    state, _, group_of = file.read().rpartition(b")")[2].split(None, 3)[:3]
+            except OSError:
+                continue
+            if int(group_of) == group and state not in (b"Z", b"X"):
+                return True
+    return False
 
 
 def _pidfd(pid: int) -> int | None:

@@ -1,0 +1,145 @@
+"""``wsgicgi-dev`` as its users meet it: a real process, its words, its end."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import servers
+from conftest import Site
+from servers import BIN, dev, steps, wait_until
+
+CT = "Content-Type: text/plain\n"
+
+
+def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([BIN / "wsgicgi-dev", *arguments], capture_output=True, text=True, timeout=30, cwd=cwd)
+
+
+def test_banner_names_the_address_and_the_scripts(site: Site, tmp_path: Path) -> None:
+    """One look tells where to go and whether the scripts were found."""
+    with dev(tmp_path / "log", "-d", str(site.directory)) as server:
+        assert f"Serving {site.directory}\n  http://127.0.0.1:{server.port}/\n" in server.log
+        assert "  /cgi-bin: 3 runnable scripts\n" in server.log
+        assert "  /htbin: no such directory\n" in server.log
+
+
+def test_access_line_has_method_target_status_bytes_time_and_exit(site: Site, tmp_path: Path) -> None:
+    """One line for each request; for scripts also how they ended."""
+    site.file("page.txt", "12345")
+    with dev(tmp_path / "log", cwd=site.directory) as server:
+        server.get("/page.txt")
+        server.get(steps(["out", CT + "\nabc"], ["exit", 3]))
+        server.request("HEAD", "/nope")
+        wait_until(lambda: "/nope" in server.log, "the last line")
+    assert re.search(r"GET  /page\.txt  200  5 B  \d+ ms\n", server.log)
+    assert re.search(r"GET  /cgi-bin/steps\.py\?\S+  200  3 B  \d+ ms  exited with status 3\n", server.log)
+    assert re.search(r"HEAD  /nope  404  0 B  \d+ ms\n", server.log)
+
+
+def test_cgi_dir_option_replaces_the_default(site: Site, tmp_path: Path) -> None:
+    """``--cgi-dir`` may be given several times."""
+    (site.directory / "cgi-bin").rename(site.directory / "scripts")
+    with dev(tmp_path / "log", "-d", str(site.directory), "--cgi-dir", "/scripts", "--cgi-dir", "/more") as server:
+        assert "/scripts: 3 runnable scripts\n  /more: no such directory" in server.log
+        assert server.get("/scripts/report.py")[0].status == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_stop_leaves_no_script(site: Site, tmp_path: Path, number: int) -> None:
+    """The server ends with status 0 and without a traceback; so do scripts that still run."""
+    pid_file = tmp_path / "pid"
+    site.sh("sleeper", f"echo $$ > {pid_file}; exec sleep 300\n")
+    with dev(tmp_path / "log", "-d", str(site.directory)) as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as sock:
+            sock.sendall(b"GET /cgi-bin/sleeper HTTP/1.1\r\nHost: x\r\n\r\n")
+            wait_until(lambda: pid_file.exists() and pid_file.read_text().strip(), "the script runs")
+            assert server.stop(number) == 0
+        assert not Path(f"/proc/{pid_file.read_text().strip()}").exists()
+        assert "Traceback" not in server.log
+
+
+def test_terminated_server_lets_requests_finish(site: Site, tmp_path: Path) -> None:
+    """SIGTERM, as service managers send it: the answer that is under way is completed."""
+    go_on, answers = tmp_path / "go-on", []
+    target = steps(["touch", str(tmp_path / "began")], ["wait_for", str(go_on)], ["out", CT + "\ndone"])
+    with dev(tmp_path / "log", "-d", str(site.directory)) as server:
+        client = threading.Thread(target=lambda: answers.append(server.get(target)[1]))
+        client.start()
+        wait_until((tmp_path / "began").exists, "the script runs")
+        server.process.send_signal(signal.SIGTERM)
+        go_on.touch()
+        client.join(20)
+        assert answers == [b"done"]
+        assert server.process.wait(20) == 0
+
+
+def test_busy_port_gets_a_sentence() -> None:
+    """Not a traceback; and it says what to do."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        port = sock.getsockname()[1]
+        result = run(str(port))
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"wsgicgi-dev: port {port} of 127.0.0.1 is in use. Give another, for example: wsgicgi-dev {port + 1}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["-d", "/no/such/place"], "directory='/no/such/place': there is no such directory"),
+        (
+            ["--cgi-dir", "cgi-bin"],
+            "'cgi-bin' must start with '/': entries are URL paths, not folders. Did you mean '/cgi-bin'?",
+        ),
+        (["--timeout", "soon"], "timeout='soon': expected a number of seconds above 0, for example 30"),
+        (["--interpreters", ".php=no-such-php"], "there is no program 'no-such-php' on PATH"),
+        (["-b", "256.0.0.1"], "cannot listen on port 8000 of '256.0.0.1'"),
+    ],
+)
+def test_wrong_settings_end_the_start_with_a_sentence(arguments: list[str], sentence: str) -> None:
+    """Bad input gets a clear error, in one line and without a traceback."""
+    result = run(*arguments)
+    assert result.returncode in (1, 2)
+    assert result.stderr.startswith("wsgicgi-dev: ")
+    assert sentence in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_unknown_variable_ends_the_start(tmp_path: Path) -> None:
+    """A misspelt WSGICGI_ variable is not silently ignored."""
+    environ = {**os.environ, "WSGICGI_TIMEOT": "3"}
+    result = subprocess.run([BIN / "wsgicgi-dev"], capture_output=True, text=True, timeout=30, env=environ)
+    assert result.stderr == "wsgicgi-dev: WSGICGI_TIMEOT: there is no such setting. Did you mean 'WSGICGI_TIMEOUT'?\n"
+
+
+def test_demo_serves_its_scripts(tmp_path: Path) -> None:
+    """``--demo`` shows a Python, a shell and a form script at work; also as ``python -m wsgicgi``."""
+    command = [sys.executable, "-m", "wsgicgi", "--demo", "0"]
+    with servers.running(command, r"http://127\.0\.0\.1:(\d+)/", tmp_path / "log", cwd=tmp_path) as server:
+        assert "/cgi-bin: 3 runnable scripts" in server.log
+        page = server.get("/")[1].decode()
+        for name in ("hello.py", "hello.sh", "form.py"):
+            assert f"cgi-bin/{name}" in page
+            assert server.get(f"/cgi-bin/{name}")[0].status == 200
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        _, body = server.request("POST", "/cgi-bin/form.py", body="text=Änne+%26+Co".encode(), headers=form)
+        assert "Änne &amp; Co" in body.decode()
+
+
+def test_served_directory_may_be_on_ipv6(site: Site, tmp_path: Path) -> None:
+    """``-b ::1`` prints a URL with brackets."""
+    command = [BIN / "wsgicgi-dev", "-b", "::1", "-d", str(site.directory), "0"]
+    with servers.running(command, r"http://\[::1\]:(\d+)/", tmp_path / "log") as server:
+        server.host = "::1"
+        assert server.get("/cgi-bin/report.py")[0].status == 200

@@ -1,0 +1,109 @@
+"""What the README says is done here as it is written there."""
+
+from __future__ import annotations
+
+import io
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import Site
+from docutils.core import publish_string
+from programs import find
+from servers import BIN, running
+
+from wsgicgi.config import settings_table
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.rst").read_text()
+
+
+def code(language: str | None = None) -> list[str]:
+    """The literal blocks of the README, or its blocks of a language."""
+    start = rf"\.\. code-block:: {language}\n" if language else r"::\n"
+    return [re.sub(r"(?m)^    ", "", block) for block in re.findall(rf"(?m){start}\n((?:    .*\n|\n)+)", README)]
+
+
+def command(beginning: str) -> str:
+    """The command line of the README that begins so."""
+    [line] = {line.strip() for block in code() for line in block.splitlines() if line.startswith(beginning)}
+    return line
+
+
+def test_settings_table_is_that_of_config() -> None:
+    """The table is made from ``Config``; where it differs, put in what ``settings_table()`` gives."""
+    table = README.split(".. settings\n")[1].split(".. end of settings")[0].strip("\n")
+    assert table == settings_table()
+
+
+def test_markup_is_correct() -> None:
+    """The long description on a package index is this file."""
+    for name in ("README.rst", "CHANGELOG.rst"):
+        messages = io.StringIO()
+        publish_string((ROOT / name).read_text(), writer="null", settings_overrides={"warning_stream": messages})
+        assert messages.getvalue() == ""
+
+
+def test_two_commands_are_complete() -> None:
+    """One ends with the demo being served, one passes the tests; .ci/run takes the second from here."""
+    install = "python3 -m venv venv && venv/bin/pip install"
+    assert command("python3 -m venv venv && venv/bin/pip install .") == f"{install} . && venv/bin/wsgicgi-dev --demo"
+    assert command(install + ' -e ".[test]"') == f'{install} -e ".[test]" && venv/bin/python -m pytest'
+    pattern = re.search(r"grep -E '([^']+)' README\.rst", (ROOT / ".ci/run").read_text())
+    assert pattern is not None
+    assert len([line for line in README.splitlines() if re.search(pattern[1], line)]) == 1
+
+
+@pytest.mark.parametrize("beginning", ["gunicorn --worker-class", "WSGICGI_DIRECTORY=site waitress-serve"])
+def test_server_commands_serve_the_site(site: Site, tmp_path: Path, beginning: str) -> None:
+    """As written, in a directory that has ``site``; only the port is another."""
+    words = shlex.split(command(beginning))
+    env = {}
+    while "=" in words[0]:
+        name, value = words.pop(0).split("=", 1)
+        env[name] = value
+    where = {"gunicorn": ["--bind", "127.0.0.1:0"], "waitress-serve": ["--listen=127.0.0.1:0"]}[words[0]]
+    argv = [BIN / words[0], *where, *words[1:]]
+    with running(argv, r"http://127\.0\.0\.1:(\d+)", tmp_path / "log", cwd=tmp_path, env=env) as server:
+        assert server.get("/cgi-bin/report.py")[0].status == 200
+
+
+def test_example_script_works(site: Site, tmp_path: Path) -> None:
+    """The shell script of the README, byte for byte."""
+    [script] = [block for block in code() if block.startswith("#!/bin/sh")]
+    site.script("example", script)
+    with running(
+        [BIN / "wsgicgi-dev", "0"], r"http://127\.0\.0\.1:(\d+)", tmp_path / "log", cwd=site.directory
+    ) as server:
+        response, body = server.get("/cgi-bin/example")
+    assert (response.status, body) == (200, b"Hello, 127.0.0.1\n")
+
+
+def test_prefix_example_works(site: Site, tmp_path: Path) -> None:
+    """A directory below a prefix of another application, under gunicorn."""
+    [module] = [block for block in code("python") if "/tools" in block]
+    (tmp_path / "example.py").write_text(module)
+    argv = [BIN / "gunicorn", "-b", "127.0.0.1:0", "-k", "gthread", "example"]
+    with running(argv, r"Listening at: http://127\.0\.0\.1:(\d+)", tmp_path / "log", cwd=tmp_path) as server:
+        assert server.get("/")[1] == b"hello from the application around it\n"
+        assert b'"SCRIPT_NAME": "/tools/cgi-bin/report.py"' in server.get("/tools/cgi-bin/report.py")[1]
+
+
+def test_git_example_works(tmp_path: Path) -> None:
+    """git clones from the Flask application of the README; only the repositories are elsewhere."""
+    git = find("git", package="git")
+    [module] = [block for block in code("python") if "git-http-backend" in block]
+    backend = Path(subprocess.run([git, "--exec-path"], capture_output=True, text=True, check=True).stdout.strip())
+    module = module.replace("/usr/lib/git-core", str(backend)).replace("/srv/git", str(tmp_path / "repos"))
+    (tmp_path / "example.py").write_text(module)
+    subprocess.run([git, "init", "-q", "--bare", tmp_path / "repos" / "x.git"], check=True)
+    config = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
+    env = {**config, "WSGICGI_PASS_ENV": ",".join(config)}
+    argv = [BIN / "waitress-serve", "--listen=127.0.0.1:0", "example:app"]
+    with running(argv, r"http://127\.0\.0\.1:(\d+)", tmp_path / "log", cwd=tmp_path, env=env) as server:
+        clone = [git, "clone", "-q", f"{server.url}/git/x.git", tmp_path / "clone"]
+        result = subprocess.run(clone, capture_output=True, text=True, timeout=60)
+        assert result.returncode == 0, result.stderr + server.log
+        assert "empty repository" in result.stderr
