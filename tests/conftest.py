@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import servers
+from servers import Server
 
 SITE = Path(__file__).parent / "site"
 
@@ -42,8 +43,10 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
-    """A fresh site."""
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Site:
+    """A fresh site; for tests with ``server`` the one that it serves."""
+    if "server" in request.fixturenames:
+        return request.getfixturevalue("_shared")[1]  # type: ignore[no-any-return]
     return Site(tmp_path / "site")
 
 
@@ -53,11 +56,19 @@ def server_kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="module", params=servers.KINDS)
+def _shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Site]]:
+    place = tmp_path_factory.mktemp(request.param)
+    site = Site(place / "site")
+    with servers.serving(request.param, site.directory, place / "server.log") as started:
+        yield started, site
+
+
 @pytest.fixture
-def server(server_kind: str, site: Site, tmp_path: Path) -> Iterator[servers.Server]:
-    """Each kind of server in turn, on the site."""
-    with servers.serving(server_kind, site.directory, tmp_path / "server.log") as started:
-        yield started
+def server(_shared: tuple[Server, Site]) -> Server:
+    """Each kind of server in turn, on a site that a module's tests share; its log begins with the test."""
+    _shared[0].begin_log()
+    return _shared[0]
 
 
 def _descriptors() -> set[str]:

@@ -28,10 +28,16 @@ class Server:
         self.host = "127.0.0.1"
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
+        self._log_begin = 0
 
     @property
     def log(self) -> str:
-        return self.log_file.read_text(errors="replace")
+        """What it has logged, since ``begin_log`` if that was called."""
+        return self.log_file.read_bytes()[self._log_begin :].decode(errors="replace")
+
+    def begin_log(self) -> None:
+        """Forget what was logged until now."""
+        self._log_begin = self.log_file.stat().st_size
 
     def request(
         self,
@@ -156,7 +162,8 @@ def gunicorn(
     help_text = subprocess.run([BIN / "gunicorn", "--help"], capture_output=True, text=True, check=True).stdout
     if "--no-control-socket" in help_text:
         command.append("--no-control-socket")
-    return running([*command, app], r"Listening at: http://127\.0\.0\.1:(\d+)", log_file, **rest)  # type: ignore[arg-type]
+    ready = rf"(?s)Listening at: http://127\.0\.0\.1:(\d+)(?:.*?Booting worker){{{sizes[1]}}}"
+    return running([*command, app], ready, log_file, **rest)  # type: ignore[arg-type]
 
 
 def waitress(
@@ -173,7 +180,7 @@ def dev(log_file: Path, *arguments: str, **rest: object) -> contextlib.AbstractC
     return running(command, r"http://127\.0\.0\.1:(\d+)/", log_file, **rest)  # type: ignore[arg-type]
 
 
-KINDS = ("gunicorn", "waitress", "dev")
+KINDS = ("gunicorn", "gunicorn-sync", "gunicorn-gevent", "waitress", "dev")
 
 
 def serving(

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: What a pipe holds on Linux; fewer bytes elsewhere, and for users who have many pipes: then a file does.
 PIPE_BYTES = 64 * 1024
+#: Digits of a Content-Length: more than any disk takes, fewer than Python refuses to count with.
+MAX_DIGITS = 30
 #: Bytes read at once.
 PIECE = 256 * 1024
 
@@ -73,11 +75,13 @@ def collect(environ: WSGIEnvironment, *, max_bytes: int, memory: int, timeout: f
 def _collect(
     environ: WSGIEnvironment, max_bytes: int, memory: int, timeout: float, owned: contextlib.ExitStack
 ) -> Body:
-    announced = _content_length(environ)
+    is_chunked = bool(environ.get("HTTP_TRANSFER_ENCODING"))
+    is_terminated = bool(environ.get("wsgi.input_terminated"))
+    # the chunks tell the length, whatever else does (RFC 9112 section 6.3)
+    announced = None if is_chunked and is_terminated else _content_length(environ)
     if announced is not None and announced > max_bytes:
         raise BodyTooLarge(f"the request body has {announced} bytes; at most {max_bytes} are taken (max_body_bytes)")
-    is_terminated = bool(environ.get("wsgi.input_terminated"))
-    if announced is None and environ.get("HTTP_TRANSFER_ENCODING") and not is_terminated:
+    if announced is None and is_chunked and not is_terminated:
         raise LengthRequired("the request body is chunked, and this server does not take the chunks apart")
     if not announced and not (announced is None and is_terminated):
         return Body(stdin=_open_null(owned), length=announced)
@@ -94,6 +98,8 @@ def _content_length(environ: WSGIEnvironment) -> int | None:
         return None
     if not (text.isascii() and text.isdigit()):
         raise BadRequest(f"Content-Length: {text[:40]!r} is not a number")
+    if len(text) > MAX_DIGITS:
+        raise BodyTooLarge(f"Content-Length: {text[:40]}... is no number of bytes")
     return int(text)
 
 

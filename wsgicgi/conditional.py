@@ -70,10 +70,14 @@ def _range(environ: WSGIEnvironment, etag: str, modified: datetime, size: int) -
     wanted = parse_range_header(environ.get("HTTP_RANGE"))
     if wanted is None or wanted.units != "bytes" or len(wanted.ranges) != 1:
         return whole
-    found = wanted.range_for_length(size)
-    if found is None or found[0] >= found[1]:
+    start, stop = wanted.ranges[0]
+    if start < 0:
+        # a suffix may be longer than the file (section 14.1.2)
+        start = max(0, size + start)
+    stop = size if stop is None else min(stop, size)
+    if start >= stop:
         return Selection(status=416, start=0, stop=0)
-    return Selection(status=206, start=found[0], stop=found[1])
+    return Selection(status=206, start=start, stop=stop)
 
 
 def _holds_if_range(value: str | None, etag: str, modified: datetime) -> bool:

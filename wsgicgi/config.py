@@ -23,11 +23,14 @@ PREFIX = "WSGICGI_"
 
 #: Variables that others set: tools that start us name their interpreter so, and Kubernetes and container links describe
 #: a service called "wsgicgi" to every container beside it.
-_NOT_OURS = re.compile(PREFIX + r"(PYTHON|NAME|SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)")
+_NOT_OURS = re.compile(
+    PREFIX + r"(PYTHON|NAME|ENV_\w+|(\w+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?))"
+)
 
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
+YEAR = 366 * 24 * 3600
 
 
 # A parser takes what a keyword or a variable holds and gives the setting's value, or raises ValueError with the end of
@@ -44,14 +47,14 @@ def _flag(value: object) -> bool:
 
 
 def _seconds(value: object) -> float:
-    problem = "expected a number of seconds above 0, for example 30"
+    problem = "expected a number of seconds above 0, at most a year, for example 30"
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(problem)
     try:
         seconds = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ValueError(problem) from None
-    if not 0 < seconds < float("inf"):
+    if not 0 < seconds <= YEAR:
         raise ValueError(problem)
     return seconds
 
@@ -87,8 +90,12 @@ def _names(value: object) -> tuple[str, ...]:
 def _directory(value: object) -> Path:
     if not isinstance(value, str | os.PathLike) or not os.fspath(value):
         raise ValueError("expected the path of a directory")
-    directory = Path(os.fsdecode(value)).expanduser()
-    if not directory.exists():
+    try:
+        directory = Path(os.path.expanduser(os.fsdecode(value)))
+        exists = directory.exists()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot be looked at: {error}") from None
+    if not exists:
         place = str(directory.absolute())
         raise ValueError(f"there is no such directory ({place!r}): create it, or name another")
     if not directory.is_dir():
@@ -99,21 +106,22 @@ def _directory(value: object) -> Path:
 def _cgi_directories(value: object) -> tuple[str, ...]:
     directories = []
     for given in _names(value):
-        path = given.rstrip("/") or "/"
+        path = given.rstrip("/") or given[:1]
         if not path.startswith("/"):
             raise ValueError(
                 f"{given!r} must start with '/': entries are URL paths, not folders."
                 f" Did you mean '/{path.removeprefix('./')}'?"
             )
-        if any(segment in ("", ".", "..") for segment in path[1:].split("/")) and path != "/":
-            raise ValueError(f"{given!r} must be a plain URL path such as '/cgi-bin', without '//', '.' and '..'")
+        if "\0" in path or (path != "/" and any(name in ("", ".", "..") for name in path[1:].split("/"))):
+            raise ValueError(f"{given!r} must be a plain URL path such as '/cgi-bin', without '//', '.', '..' and NUL")
         directories.append(path)
     return tuple(directories)
 
 
 def _suffix(text: str) -> str:
-    if not text.startswith(".") or len(text) < 2 or "/" in text:
-        raise ValueError(f"{text!r} is not a suffix: write '.{text.lstrip('.*') or 'cgi'}'")
+    if not isinstance(text, str) or not text.startswith(".") or len(text) < 2 or "/" in text or "." in text[1:]:
+        example = str(text).rpartition(".")[2].strip("*/") or "cgi"
+        raise ValueError(f"{text!r} is not a suffix: write '.{example}'")
     return text.lower()
 
 

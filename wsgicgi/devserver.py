@@ -21,8 +21,8 @@ from . import __version__
 from .app import create_app
 from .config import Config
 from .errors import ConfigError, printable
-from .gateway import CGIMiddleware, path_rules
-from .paths import count_scripts, shown
+from .gateway import CGIMiddleware
+from .paths import PathRules, count_scripts, shown
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -128,7 +128,7 @@ def _urls(server: Any) -> list[str]:
 def _banner(config: Config, urls: list[str]) -> str:
     lines = [f"Serving {config.directory}"]
     lines += [f"  {url}" for url in urls]
-    rules = path_rules(config)
+    rules = PathRules.of(config)
     for path in config.cgi_directories:
         there = (config.directory / path[1:]).is_dir()
         number = count_scripts(rules, path) if there else 0

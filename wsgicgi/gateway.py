@@ -64,19 +64,6 @@ _NOT_REDIRECTED = {
 }
 
 
-def path_rules(config: Config) -> PathRules:
-    """The settings that decide what a URL names."""
-    return PathRules(
-        root_dir=config.directory,
-        cgi_directories=config.cgi_directories,
-        cgi_extensions=config.cgi_extensions,
-        interpreters=config.interpreters,
-        index_names=config.index_names,
-        follow_symlinks=config.follow_symlinks,
-        allow_hidden=config.allow_hidden,
-    )
-
-
 class CGIMiddleware:
     """A WSGI application that runs what is below the CGI directories and passes everything else to ``app``.
 
@@ -102,7 +89,7 @@ class CGIMiddleware:
     ) -> None:
         self.config = load({"directory": directory, **settings}) if config is None else config
         self.app = app
-        self._rules = path_rules(self.config)
+        self._rules = PathRules.of(self.config)
         self._gateway = _Gateway(self.config, runner)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -181,7 +168,7 @@ class _Gateway:
     def __init__(self, config: Config, runner: Runner | None) -> None:
         self.runner = RUNNERS["spawn"]() if runner is None else runner
         self._config = config
-        self._base = {**metavars.inherited(os.environ, config.pass_env), **config.env}
+        self._base = {**metavars.inherited(os.environ, config.pass_env), **metavars.native(config.env)}
         self._limits = Limits(
             timeout=config.timeout, max_time=config.max_time, max_header_bytes=config.max_header_bytes
         )

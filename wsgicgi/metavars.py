@@ -58,6 +58,11 @@ def inherited(environ: Mapping[str, str], names: Sequence[str] = ()) -> dict[str
     return chosen
 
 
+def native(variables: Mapping[str, str]) -> dict[str, str]:
+    """Variables from a setting as native WSGI strings."""
+    return {_native(name): _native(value) for name, value in variables.items()}
+
+
 def build(
     environ: WSGIEnvironment,
     script: Script,
@@ -164,7 +169,9 @@ def _request_uri(environ: WSGIEnvironment, mount: str, query: str) -> str:
     raw = environ.get("REQUEST_URI") or environ.get("RAW_URI")
     if isinstance(raw, str) and raw:
         absolute = _ABSOLUTE_FORM.fullmatch(raw)
-        return (absolute[1] or "/") if absolute else raw
+        if not absolute:
+            return raw
+        return absolute[1] if absolute[1].startswith("/") else "/" + absolute[1]
     path = urllib.parse.quote((mount + environ.get("PATH_INFO", "")).encode("latin-1"), safe="/!$&'()*+,;=:@~")
     return f"{path}?{query}" if query else path
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .config import Config
 from .errors import Forbidden, NotFound, ScriptForbidden, ScriptNotFound
 
 _WINDOWS = sys.platform == "win32"
@@ -66,6 +67,19 @@ class PathRules:
     index_names: Sequence[str] = ("index.html", "index.htm")
     follow_symlinks: bool = False
     allow_hidden: bool = False
+
+    @classmethod
+    def of(cls, config: Config) -> PathRules:
+        """Choose from all settings those that decide what a URL names."""
+        return cls(
+            root_dir=config.directory,
+            cgi_directories=config.cgi_directories,
+            cgi_extensions=config.cgi_extensions,
+            interpreters=config.interpreters,
+            index_names=config.index_names,
+            follow_symlinks=config.follow_symlinks,
+            allow_hidden=config.allow_hidden,
+        )
 
     def is_script_name(self, name: str) -> bool:
         """Whether files of this name are scripts in every directory."""
@@ -167,10 +181,15 @@ def find_script(rules: PathRules, path_info: str) -> Script | None:
 def _cgi_depth(rules: PathRules, names: list[str]) -> int | None:
     """How many segments the CGI directory has that a path is below, or None."""
     for directory in rules.cgi_directories:
-        prefix = segments(directory)
+        prefix = _names_in(directory)
         if names[: len(prefix)] == prefix:
             return len(prefix)
     return None
+
+
+def _names_in(directory: str) -> list[str]:
+    """The names in one of ``cgi_directories``, which are texts, not native strings."""
+    return [name for name in directory.split("/") if name]
 
 
 def _find_script_by_name(rules: PathRules, path: str, names: list[str]) -> Script | None:
@@ -256,9 +275,15 @@ def is_python(place: str) -> bool:
 
 def count_scripts(rules: PathRules, cgi_directory: str) -> int:
     """How many files below a CGI directory can run, for people who start a server."""
-    top = os.path.join(rules.root_dir, *segments(cgi_directory))
+    top = os.path.join(rules.root_dir, *_names_in(cgi_directory))
     count = 0
-    for place, directories, names in os.walk(top):
+    seen = set()
+    for place, directories, names in os.walk(top, followlinks=True):
+        identity = _identity(place)
+        if identity in seen:  # a link back up
+            directories.clear()
+            continue
+        seen.add(identity)
         directories[:] = [name for name in directories if not rules.is_hidden(name)]
         files = (os.path.join(place, name) for name in names if not rules.is_hidden(name))
         count += sum(os.path.isfile(file) and _command(rules, file) is not None for file in files)
@@ -297,13 +322,20 @@ def visible_names(rules: PathRules, directory: Path) -> Iterator[os.DirEntry[str
     """The entries of a directory that a request can have: not hidden, not out of bounds, files and directories only."""
     with os.scandir(directory) as entries:
         for entry in entries:
-            if rules.is_hidden(entry.name) or not (entry.is_file() or entry.is_dir()):
+            if rules.is_hidden(entry.name) or not _is_file_or_directory(entry):
                 continue
             if entry.is_symlink() and not rules.follow_symlinks and not _is_inside(rules, os.path.realpath(entry.path)):
                 continue
             if _is_below_cgi_directory(rules, os.path.realpath(entry.path)):
                 continue
             yield entry
+
+
+def _is_file_or_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file() or entry.is_dir()
+    except OSError:  # a link to itself, or to where nobody may look
+        return False
 
 
 def _is_inside(rules: PathRules, real: str) -> bool:
@@ -321,7 +353,7 @@ def _require_inside(rules: PathRules, place: str, url: str) -> str:
 
 def _is_below_cgi_directory(rules: PathRules, real: str) -> bool:
     """Whether a real path is a CGI directory or below one, compared by device and inode: names may differ in case."""
-    cgi = {_identity(os.path.join(rules.root_dir, *segments(path))) for path in rules.cgi_directories} - {None}
+    cgi = {_identity(os.path.join(rules.root_dir, *_names_in(path))) for path in rules.cgi_directories} - {None}
     while cgi:
         if _identity(real) in cgi:
             return True

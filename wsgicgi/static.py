@@ -33,8 +33,7 @@ from .errors import (
     error_response,
     redirect_response,
 )
-from .gateway import path_rules
-from .paths import find_file, shown, visible_names
+from .paths import PathRules, find_file, shown, visible_names
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -95,7 +94,7 @@ class StaticMiddleware:
     ) -> None:
         self.config = load({"directory": directory, **settings}) if config is None else config
         self.app = app
-        self._rules = path_rules(self.config)
+        self._rules = PathRules.of(self.config)
         self._types = mimetypes.MimeTypes(tuple(file for file in mimetypes.knownfiles if os.path.isfile(file)))
         for suffix, media_type in _TYPES.items():
             self._types.add_type(media_type, suffix)
@@ -216,6 +215,11 @@ class _Part:
         data = self._file.read(self._left if size < 0 else min(size, self._left))
         self._left -= len(data)
         return data
+
+    def seek(self, position: int) -> None:
+        """Go to a position, as gevent's ``sendfile`` does. No ``tell``: waitress would seek to the file's end."""
+        self._left += self._file.tell() - position
+        self._file.seek(position)
 
 
 def _mode(file: Path) -> int:
