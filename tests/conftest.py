@@ -3,43 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import servers
 from servers import Server
-
-SITE = Path(__file__).parent / "site"
-
-
-class Site:
-    """A directory to serve, with the scripts of ``tests/site``; more can be put into it."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        shutil.copytree(SITE, directory)
-        for script in directory.glob("cgi-bin/**/*.py"):
-            text = script.read_text()
-            script.write_text(text.replace("#!/usr/bin/env python3", f"#!{sys.executable}", 1))
-
-    def file(self, name: str, data: str | bytes, mode: int = 0o644) -> Path:
-        path = self.directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data.encode() if isinstance(data, str) else data)
-        path.chmod(mode)
-        return path
-
-    def script(self, name: str, text: str | bytes, mode: int = 0o755) -> Path:
-        return self.file(f"cgi-bin/{name}", text, mode)
-
-    def python(self, name: str, text: str, mode: int = 0o755) -> Path:
-        return self.script(name, f"#!{sys.executable}\n{text}", mode)
-
-    def sh(self, name: str, text: str, mode: int = 0o755) -> Path:
-        return self.script(name, f"#!/bin/sh\n{text}", mode)
+from sites import Site
 
 
 @pytest.fixture
@@ -76,7 +46,10 @@ def _descriptors() -> set[str]:
 
 
 def _children() -> set[int]:
-    return set(servers.descendants(os.getpid())) if os.path.isdir("/proc") else set()
+    if not os.path.isdir("/proc"):
+        return set()
+    # a server's guardian stays as long as the server, but comes with its first script
+    return {pid for pid in servers.descendants(os.getpid()) if not servers.is_guardian(pid)}
 
 
 @pytest.fixture(autouse=True)

@@ -102,6 +102,14 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def is_guardian(pid: int) -> bool:
+    """Whether a process is what ends the scripts of a killed server (``runners/guardian``)."""
+    try:
+        return b"mmap.mmap(1, 0)" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
 @contextlib.contextmanager
 def running(
     command: Sequence[str | Path],
@@ -162,7 +170,8 @@ def gunicorn(
     help_text = subprocess.run([BIN / "gunicorn", "--help"], capture_output=True, text=True, check=True).stdout
     if "--no-control-socket" in help_text:
         command.append("--no-control-socket")
-    ready = rf"(?s)Listening at: http://127\.0\.0\.1:(\d+)(?:.*?Booting worker){{{sizes[1]}}}"
+    workers = options[options.index("-w") + 1] if "-w" in options else sizes[1]
+    ready = rf"(?s)Listening at: http://127\.0\.0\.1:(\d+)(?:.*?Booting worker){{{workers}}}"
     return running([*command, app], ready, log_file, **rest)  # type: ignore[arg-type]
 
 
@@ -184,13 +193,13 @@ KINDS = ("gunicorn", "gunicorn-sync", "gunicorn-gevent", "waitress", "dev")
 
 
 def serving(
-    kind: str, directory: Path, log_file: Path, env: dict[str, str] | None = None
+    kind: str, directory: Path, log_file: Path, env: dict[str, str] | None = None, options: Sequence[str] = ()
 ) -> contextlib.AbstractContextManager[Server]:
     """One of the servers, with ``create_app`` on a directory."""
     env = {"WSGICGI_DIRECTORY": str(directory), **(env or {})}
     if kind == "waitress":
-        return waitress("wsgicgi:create_app", log_file, options=["--call"], env=env)
+        return waitress("wsgicgi:create_app", log_file, options=[*options, "--call"], env=env)
     if kind == "dev":
-        return dev(log_file, env=env)
+        return dev(log_file, *options, env=env)
     worker = kind.partition("-")[2] or "gthread"
-    return gunicorn("wsgicgi:create_app()", log_file, kind=worker, env=env)
+    return gunicorn("wsgicgi:create_app()", log_file, kind=worker, options=options, env=env)

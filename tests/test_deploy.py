@@ -9,9 +9,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import Site
 from programs import find
 from servers import BIN, running, wait_until
+from sites import Site
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 

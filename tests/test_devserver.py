@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 import servers
-from conftest import Site
 from servers import BIN, dev, steps, wait_until
+from sites import Site
 
 CT = "Content-Type: text/plain\n"
 
@@ -102,7 +102,7 @@ def test_busy_port_gets_a_sentence() -> None:
             ["--cgi-dir", "cgi-bin"],
             "'cgi-bin' must start with '/': entries are URL paths, not folders. Did you mean '/cgi-bin'?",
         ),
-        (["--timeout", "soon"], "timeout='soon': expected a number of seconds above 0, for example 30"),
+        (["--timeout", "soon"], "timeout='soon': expected a number of seconds above 0, at most a year, for example 30"),
         (["--interpreters", ".php=no-such-php"], "there is no program 'no-such-php' on PATH"),
         (["-b", "256.0.0.1"], "cannot listen on port 8000 of '256.0.0.1'"),
     ],

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from urllib.parse import urlencode
 
 import pytest
-from conftest import Site
 from servers import Server
+from sites import Site
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the script runs by its shebang")
 

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Site
 from servers import Server, serving, steps, wait_until
+from sites import Site
 
 CT = "Content-Type: text/plain\n"
 

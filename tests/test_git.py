@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import Site
 from programs import find, git
 from servers import Server, serving
+from sites import Site
 
 MIB = 1024 * 1024
 

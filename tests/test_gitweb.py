@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pytest
 import servers
-from conftest import Site
 from programs import find, git
+from sites import Site
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="gitweb runs by its shebang")
 

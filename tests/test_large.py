@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 import servers
-from conftest import Site
 from servers import Server, steps
+from sites import Site
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from Linux's /proc")
 

@@ -18,8 +18,8 @@ from wsgiref.validate import validator
 import pytest
 import servers
 import webtest
-from conftest import Site
 from servers import steps
+from sites import Site
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from wsgicgi import CGIMiddleware, CGIScript, create_app

@@ -9,10 +9,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import Site
 from docutils.core import publish_string
 from programs import find
 from servers import BIN, running
+from sites import Site
 
 from wsgicgi.config import settings_table
 

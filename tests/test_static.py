@@ -10,8 +10,8 @@ from pathlib import Path
 from wsgiref.validate import validator
 
 import pytest
-from conftest import Site
 from servers import Server
+from sites import Site
 from webtest import TestApp as _TestApp
 
 from wsgicgi import StaticMiddleware, create_app

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from .config import load
-from .errors import NotFound, error_response
+from .config import Config, load
+from .errors import BadRequest, NotFound, error_response
 from .gateway import CGIMiddleware
 from .static import StaticMiddleware
 
@@ -15,7 +16,29 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 
-def create_app(directory: str | os.PathLike[str] | None = None, **settings: object) -> CGIMiddleware:
+# RFC 9110 section 7.2: uri-host [":" port]; without the comma, by which servers join repeated fields
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+;=-]*)(:[0-9]*)?")
+
+
+class Application:
+    """The whole of wsgicgi: scripts, then files, then 404."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._app = CGIMiddleware(StaticMiddleware(_not_found, config=config), config=config)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request (PEP 3333)."""
+        if not _has_good_host(environ):
+            return error_response(BadRequest(), environ, start_response)
+        return self._app(environ, start_response)
+
+    def close(self) -> None:
+        """End all scripts that still run."""
+        self._app.close()
+
+
+def create_app(directory: str | os.PathLike[str] | None = None, **settings: object) -> Application:
     """Make the application that serves a directory and runs its scripts.
 
     Args:
@@ -25,8 +48,15 @@ def create_app(directory: str | os.PathLike[str] | None = None, **settings: obje
     Raises:
         ConfigError: A setting is wrong; the message says what to write instead.
     """
-    config = load({"directory": directory, **settings})
-    return CGIMiddleware(StaticMiddleware(_not_found, config=config), config=config)
+    return Application(load({"directory": directory, **settings}))
+
+
+def _has_good_host(environ: WSGIEnvironment) -> bool:
+    """Whether a request says whom it is for, once: servers below do not look (RFC 9112 section 3.2 wants a 400)."""
+    host = environ.get("HTTP_HOST")
+    if host is None:
+        return environ.get("SERVER_PROTOCOL") != "HTTP/1.1"
+    return _HOST.fullmatch(host) is not None
 
 
 def _not_found(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -18,7 +18,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from .errors import BadRequest, BodyTimeout, BodyTooLarge, ClientGone, LengthRequired, OutOfResources, SpoolFull
+from .errors import (
+    NO_RESOURCES,
+    BadRequest,
+    BodyTimeout,
+    BodyTooLarge,
+    ClientGone,
+    LengthRequired,
+    OutOfResources,
+    SpoolFull,
+)
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -31,7 +40,6 @@ MAX_DIGITS = 30
 PIECE = 256 * 1024
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +74,7 @@ def collect(environ: WSGIEnvironment, *, max_bytes: int, memory: int, timeout: f
         except OSError as error:
             if error.errno in _NO_ROOM:
                 raise SpoolFull(f"no room for a request body in {tempfile.gettempdir()}: {error.strerror}") from None
-            if error.errno in _NO_DESCRIPTOR:
+            if error.errno in NO_RESOURCES:
                 raise OutOfResources(f"cannot keep a request body: {error.strerror}") from None
             raise
         yield body

@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 import waitress.server
 
 from . import __version__
-from .app import create_app
+from .app import Application, create_app
 from .config import Config
 from .errors import ConfigError, printable
-from .gateway import CGIMiddleware
 from .paths import PathRules, count_scripts, shown
 
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
     return settings
 
 
-def _create_server(app: CGIMiddleware, host: str, port: int) -> Any:
+def _create_server(app: Application, host: str, port: int) -> Any:
     """A waitress server. Any: one class for a single socket, another for several, with nothing in common."""
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     return waitress.server.create_server(
@@ -137,7 +136,7 @@ def _banner(config: Config, urls: list[str]) -> str:
     return "\n".join([*lines, "Stop with Ctrl-C."])
 
 
-def _serve(server: Any, app: CGIMiddleware) -> None:
+def _serve(server: Any, app: Application) -> None:
     """Run until SIGINT, which ends scripts at once, or SIGTERM, which lets requests finish first."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:

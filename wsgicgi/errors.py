@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 RETRY_AFTER = 5
 
 
+#: What the system says when something that it has only so many of is used up: a later try may do.
+NO_RESOURCES = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY}
+
+
 class ConfigError(ValueError):
     """A setting is wrong; the message says what to write instead."""
 

@@ -296,7 +296,7 @@ class Exchange:
         elif self._watch(time.monotonic() + EXIT_GRACE):
             self._release()
         else:
-            threading.Thread(target=self._outlive, name=f"wsgicgi {self._label}", daemon=True).start()
+            self._let_it_outlive()
 
     def _watch(self, deadline: float | None) -> bool:
         """Throw output away and log standard error until the script ends; whether it did so before the deadline."""
@@ -310,6 +310,13 @@ class Exchange:
                 elif source is Source.STDOUT and not data:
                     self._output_ended = True
         return True
+
+    def _let_it_outlive(self) -> None:
+        try:
+            threading.Thread(target=self._outlive, name=f"wsgicgi {self._label}", daemon=True).start()
+        except RuntimeError:  # no thread is left
+            self.exit_status = self._execution.terminate()
+            self._release()
 
     def _outlive(self) -> None:
         """Stay with a script that works on after its answer: silently as it likes, writing for ``timeout`` seconds."""

@@ -22,6 +22,7 @@ from .client import presence
 from .config import Config, load
 from .diagnosis import why_not_started
 from .errors import (
+    NO_RESOURCES,
     ConfigError,
     GatewayError,
     MetavarsTooLarge,
@@ -46,8 +47,6 @@ SOFTWARE = f"wsgicgi/{__version__}"
 
 #: Local redirects that one request may take; Apache's LimitInternalRecursion is 10 too.
 MAX_LOCAL_REDIRECTS = 10
-
-_NO_RESOURCES = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY}
 
 # What belongs to a request's body or to conditions on what the first URL names; a local redirect asks for another.
 _NOT_REDIRECTED = {
@@ -94,8 +93,10 @@ class CGIMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
+        if not environ.get("PATH_INFO"):
+            return self.app(environ, start_response)  # the mount point itself, without a slash
         try:
-            script = find_script(self._rules, environ.get("PATH_INFO") or "/")
+            script = find_script(self._rules, environ["PATH_INFO"])
         except GatewayError as error:
             return error_response(error, environ, start_response)
         if script is None:
@@ -242,7 +243,7 @@ class _Gateway:
         except OSError as error:
             if error.errno == errno.E2BIG:
                 raise MetavarsTooLarge(f"{url:.200}: the URL and fields do not fit into an environment") from None
-            if error.errno in _NO_RESOURCES:
+            if error.errno in NO_RESOURCES:
                 raise OutOfResources(f"{url}: cannot start: {error.strerror}") from None
             raise ScriptCannotStart(f"{url}: cannot start: {why_not_started(error, script.command)}") from None
 

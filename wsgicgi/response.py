@@ -135,6 +135,8 @@ def _parse(text: bytes, *, nph: bool) -> ResponseHead | None:
             " (RFC 3875 6.2)"
         )
     fields = [_field(number, line) for number, line in enumerate(lines, start=2 if nph else 1)]
+    if nph and any(name.lower() == "transfer-encoding" for name, _ in fields):
+        raise BadScriptOutput("an nph- script must leave Transfer-Encoding to the server, which frames the body itself")
     return _head(fields, status)
 
 

@@ -24,10 +24,12 @@ from . import listing
 from .conditional import select
 from .config import Config, load
 from .errors import (
+    NO_RESOURCES,
     Forbidden,
     GatewayError,
     MethodNotAllowed,
     NotFound,
+    OutOfResources,
     PreconditionFailed,
     RangeNotSatisfiable,
     error_response,
@@ -111,6 +113,8 @@ class StaticMiddleware:
 
     def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         file, path = find_file(self._rules, environ.get("PATH_INFO") or "/")
+        if environ.get("SCRIPT_NAME") and not environ.get("PATH_INFO"):
+            path = ""  # a mount point without its slash is a directory without its slash
         mode = _mode(file)
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise Forbidden(f"{shown(path)}: {file} is neither a file nor a directory")
@@ -151,6 +155,8 @@ class StaticMiddleware:
                 )
         except PermissionError:
             raise Forbidden(f"{shown(path)}: {directory} may not be read by this server") from None
+        except OSError as error:
+            raise OutOfResources(f"{shown(path)}: {directory}: {error.strerror}") from None
         accepted = parse_accept_header(environ.get("HTTP_ACCEPT"), MIMEAccept)
         wants_json = accepted.best_match(["text/html", "application/json"]) == "application/json"
         make, media_type = (
@@ -237,6 +243,8 @@ def _open(file: Path, path: str) -> IO[bytes]:
     except PermissionError:
         raise Forbidden(f"{shown(path)}: {file} may not be read by this server") from None
     except OSError as error:
+        if error.errno in NO_RESOURCES:
+            raise OutOfResources(f"{shown(path)}: {file}: {error.strerror}") from None
         raise NotFound(f"{shown(path)}: {file}: {error.strerror}") from None
     opened = os.fdopen(descriptor, "rb", buffering=0)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -49,6 +49,7 @@ class Guardian:
 
     def __init__(self) -> None:
         self.owner = os.getpid()
+        self._is_closed = False
         self._lock = threading.Lock()
         self._free = list(range(SLOTS))
         with tempfile.TemporaryFile() as file:
@@ -75,24 +76,28 @@ class Guardian:
     def add(self, group: int) -> int | None:
         """Watch over a process group; gives its slot."""
         with self._lock:
-            slot = self._free.pop() if self._free else None
-        if slot is not None:
+            if self._is_closed or not self._free:
+                return None
+            slot = self._free.pop()
             self._slots[slot] = group
-        return slot
+            return slot
 
     def remove(self, slot: int | None) -> None:
         """Forget a process group, which has ended."""
-        if slot is not None:
-            self._slots[slot] = 0
-            with self._lock:
+        with self._lock:
+            if slot is not None and not self._is_closed:
+                self._slots[slot] = 0
                 self._free.append(slot)
 
     def close(self) -> None:
         """Let the guardian go; what is still in its slots is ended by it. In a forked child: only forget it."""
-        if self._our_end < 0:
-            return
-        os.close(self._our_end)
-        self._our_end = -1
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            os.close(self._our_end)
+            self._slots.release()
+            self._memory.close()
         if self.owner == os.getpid():
             self._process.wait()
         else:

@@ -18,6 +18,7 @@ import time
 import weakref
 
 from .base import Execution, ExitStatus, Invocation
+from .guardian import Guardian
 
 #: Seconds between SIGTERM and SIGKILL.
 KILL_GRACE = 3.0
@@ -31,11 +32,14 @@ class SpawnRunner:
     def __init__(self) -> None:
         self._running: weakref.WeakSet[_Process] = weakref.WeakSet()
         self._lock = threading.Lock()
-        # The interpreter's own end is the last chance: no script outlives the server that started it.
+        self._guardian: Guardian | None = None
+        # The interpreter's own end is the last chance: no script outlives the server that started it. When the server
+        # is killed, the guardian does it.
         atexit.register(_close_at_exit, weakref.ref(self))
 
     def start(self, invocation: Invocation) -> Execution:
         """Start a script; see ``Runner``."""
+        guardian = self._find_guardian()
         our_stdout, script_stdout = os.pipe()
         try:
             our_stderr, script_stderr = os.pipe()
@@ -44,7 +48,8 @@ class SpawnRunner:
             os.close(script_stdout)
             raise
         try:
-            process = _Process(_popen(invocation, script_stdout, script_stderr), stdout=our_stdout, stderr=our_stderr)
+            popen = _popen(invocation, script_stdout, script_stderr)
+            process = _Process(popen, stdout=our_stdout, stderr=our_stderr, guardian=guardian)
         except BaseException:
             os.close(our_stdout)
             os.close(our_stderr)
@@ -56,6 +61,19 @@ class SpawnRunner:
             self._running.add(process)
         return process
 
+    def _find_guardian(self) -> Guardian | None:
+        """This process's guardian: started with the first script, and anew in a process that was forked since."""
+        if _WINDOWS:
+            return None
+        with self._lock:
+            if self._guardian is not None and self._guardian.owner != os.getpid():
+                self._guardian.close()
+                self._guardian = None
+            if self._guardian is None:
+                self._guardian = Guardian()
+                weakref.finalize(self, self._guardian.close)
+            return self._guardian
+
     def close(self) -> None:
         """End all scripts that still run, all at once."""
         with self._lock:
@@ -65,6 +83,10 @@ class SpawnRunner:
             thread.start()
         for thread in threads:
             thread.join()
+        with self._lock:
+            if self._guardian is not None:
+                self._guardian.close()
+                self._guardian = None
 
 
 def _close_at_exit(reference: weakref.ref[SpawnRunner]) -> None:
@@ -109,8 +131,10 @@ def _text(value: str) -> str:
 class _Process:
     """An Execution that is a child process and leads a process group."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], *, stdout: int, stderr: int) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes], *, stdout: int, stderr: int, guardian: Guardian | None) -> None:
         self._popen = popen
+        self._guardian = guardian
+        self._slot = guardian.add(popen.pid) if guardian is not None else None
         self._status: ExitStatus | None = None
         self._lock = threading.Lock()
         self.pid = popen.pid
@@ -125,7 +149,10 @@ class _Process:
             if timeout is not None and not self._ends_within(timeout):
                 return None
             with self._lock:
-                self._status = self._status or _exit_status(self._popen.wait())
+                if self._status is None:
+                    self._status = _exit_status(self._popen.wait())
+                    if self._guardian is not None:
+                        self._guardian.remove(self._slot)
         return self._status
 
     def _ends_within(self, timeout: float) -> bool:
@@ -144,7 +171,7 @@ class _Process:
         """End the group: SIGTERM, up to 3 s, SIGKILL; see ``Execution``."""
         if _WINDOWS:
             self._popen.kill()
-            return _exit_status(self._popen.wait())
+            return self.wait(None) or ExitStatus()
         deadline = time.monotonic() + KILL_GRACE
         self._signal_group(signal.SIGTERM)
         status = self.wait(KILL_GRACE)
