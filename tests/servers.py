@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import os
 import re
@@ -161,14 +162,20 @@ def _find_port(process: subprocess.Popen[bytes], pattern: str, log_file: Path) -
     raise AssertionError(f"the server did not start: {log_file.read_text(errors='replace')[-3000:]}")
 
 
+@functools.cache
+def has_control_socket() -> bool:
+    """Whether gunicorn would open a socket in a place that its instances share."""
+    help_text = subprocess.run([BIN / "gunicorn", "--help"], capture_output=True, text=True, check=True).stdout
+    return "--no-control-socket" in help_text
+
+
 def gunicorn(
     app: str, log_file: Path, *, kind: str = "gthread", options: Sequence[str] = (), **rest: object
 ) -> contextlib.AbstractContextManager[Server]:
     """gunicorn with an application given as ``module:expression``."""
     sizes = {"gthread": ["-w", "2", "--threads", "8"], "sync": ["-w", "4"], "gevent": ["-w", "2"]}[kind]
     command = [BIN / "gunicorn", "-k", kind, *sizes, "-b", "127.0.0.1:0", "--graceful-timeout", "5", *options]
-    help_text = subprocess.run([BIN / "gunicorn", "--help"], capture_output=True, text=True, check=True).stdout
-    if "--no-control-socket" in help_text:
+    if has_control_socket():
         command.append("--no-control-socket")
     workers = options[options.index("-w") + 1] if "-w" in options else sizes[1]
     ready = rf"(?s)Listening at: http://127\.0\.0\.1:(\d+)(?:.*?Booting worker){{{workers}}}"

@@ -107,3 +107,11 @@ def test_git_example_works(tmp_path: Path) -> None:
         result = subprocess.run(clone, capture_output=True, text=True, timeout=60)
         assert result.returncode == 0, result.stderr + server.log
         assert "empty repository" in result.stderr
+
+
+def test_tests_that_the_readme_names_exist() -> None:
+    """Each claim of the security section is held by a test of that name."""
+    named = re.findall(r"``(tests/\w+\.py)::(\w+)``", README)
+    assert len(named) >= 17
+    for file, name in named:
+        assert f"\ndef {name}(" in (ROOT / file).read_text(), f"{file}::{name}"

@@ -8,6 +8,7 @@ children that stay in it end with it.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import select
 import signal
@@ -17,6 +18,7 @@ import threading
 import time
 import weakref
 
+from ..errors import NO_RESOURCES
 from .base import Execution, ExitStatus, Invocation
 from .guardian import Guardian
 
@@ -24,6 +26,8 @@ from .guardian import Guardian
 KILL_GRACE = 3.0
 
 _WINDOWS = sys.platform == "win32"
+
+_logger = logging.getLogger("wsgicgi")
 
 
 class SpawnRunner:
@@ -33,6 +37,7 @@ class SpawnRunner:
         self._running: weakref.WeakSet[_Process] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._guardian: Guardian | None = None
+        self._can_have_guardian = True
         # The interpreter's own end is the last chance: no script outlives the server that started it. When the server
         # is killed, the guardian does it.
         atexit.register(_close_at_exit, weakref.ref(self))
@@ -69,9 +74,17 @@ class SpawnRunner:
             if self._guardian is not None and self._guardian.owner != os.getpid():
                 self._guardian.close()
                 self._guardian = None
-            if self._guardian is None:
-                self._guardian = Guardian()
-                weakref.finalize(self, self._guardian.close)
+            if self._guardian is None and self._can_have_guardian:
+                try:
+                    self._guardian = Guardian()
+                except OSError as error:
+                    if error.errno in NO_RESOURCES:
+                        raise
+                    # a server that gave up root may not be able to run its own interpreter again
+                    self._can_have_guardian = False
+                    _logger.warning("no guardian (%s): if this process is killed, its scripts run on", error)
+                else:
+                    weakref.finalize(self, self._guardian.close)
             return self._guardian
 
     def close(self) -> None:
