@@ -510,7 +510,7 @@ def test_many_small_pieces_take_no_more_time_than_they_must() -> None:
             id="location-is-the-clients",
         ),
         pytest.param(
-            b"HTTP/1.1 200 OK\nConnection: close\nTransfer-Encoding: chunked\nDate: x\nContent-Length: 3\n\n",
+            b"HTTP/1.1 200 OK\nConnection: close\nDate: x\nContent-Length: 3\n\n",
             {"content_length": 3},
             id="framing-is-the-servers",
         ),
@@ -569,6 +569,12 @@ def test_an_nph_script_does_not_begin_with_an_empty_line(output: bytes) -> None:
     """The first line of an NPH script's output is its status line (RFC 3875 section 5)."""
     with pytest.raises(BadScriptOutput):
         non_parsed().feed(output)
+
+
+def test_an_nph_script_that_frames_its_body_is_bad_output(feed: Feed) -> None:
+    """Chunks of its own would be sent in chunks once more; it is told so."""
+    with pytest.raises(BadScriptOutput, match="must leave Transfer-Encoding to the server"):
+        feed(non_parsed, b"HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n0\r\n\r\n")
 
 
 def test_lines_of_an_nph_script_are_numbered_with_the_status_line(feed: Feed) -> None:

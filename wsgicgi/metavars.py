@@ -7,6 +7,7 @@ native WSGI strings: bytes shown as latin-1 (PEP 3333); a runner turns them back
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import sys
@@ -151,12 +152,20 @@ def _request_fields(environ: WSGIEnvironment, *, pass_authorization: bool) -> di
 def _server_name(environ: WSGIEnvironment) -> str:
     """The name that the client asked for, else the server's own; never what is no name at all."""
     asked = _HOST.fullmatch(environ.get("HTTP_HOST", ""))
-    if asked:
-        return asked[1]
     own = str(environ["SERVER_NAME"])
     if ":" in own and not own.startswith("["):
         own = f"[{own}]"
-    return own if _SERVER_NAME.fullmatch(own) else "localhost"
+    for name in (asked[1] if asked else "", own):
+        if _SERVER_NAME.fullmatch(name) and (not name.startswith("[") or _is_ipv6(name[1:-1])):
+            return name
+    return "localhost"
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return bool(ipaddress.IPv6Address(text))
+    except ValueError:
+        return False
 
 
 def _server_software(environ: WSGIEnvironment, software: str) -> str:

@@ -147,7 +147,7 @@ def _status_line(line: bytes) -> tuple[int, str]:
             f"output line 1 is not an HTTP status line: {line[:80]!r}. The name of the script begins with nph-, so it"
             " must write a whole HTTP response (RFC 3875 5)"
         )
-    return int(match[1]), (match[2] or b"").decode("latin-1").strip()
+    return int(match[1]), _reason(match[2])
 
 
 def _field(number: int, line: bytes) -> tuple[str, str]:
@@ -197,7 +197,12 @@ def _status(value: str) -> tuple[int, str]:
     match = _STATUS.fullmatch(value.encode("latin-1"))
     if match is None:
         raise BadScriptOutput(f"Status: {value[:80]!r} is not three digits and a reason, such as 404 Not Found")
-    return int(match[1]), (match[2] or b"").decode("latin-1").strip()
+    return int(match[1]), _reason(match[2])
+
+
+def _reason(phrase: bytes | None) -> str:
+    """A reason phrase as a native string; a status has no control characters (PEP 3333), so a tab becomes a blank."""
+    return (phrase or b"").replace(b"\t", b" ").strip(b" ").decode("latin-1")
 
 
 def _kind(location: str, *, has_status: bool, has_others: bool) -> Kind:

@@ -11,7 +11,7 @@ import os
 import stat
 import urllib.parse
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -45,6 +45,9 @@ BLOCK = 64 * 1024
 
 # A query stays as it was sent; only what no header field may hold is encoded.
 _QUERY_SAFE = "".join(map(chr, range(0x21, 0x7F)))
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_SECOND = 253402300799  # the year 9999 ends: a date has four digits there (RFC 9110 section 5.6.7)
 
 _STATUS_LINES = {
     200: "200 OK",
@@ -172,7 +175,7 @@ class StaticMiddleware:
         try:
             found = os.fstat(opened.fileno())
             etag = f"{found.st_mtime_ns:x}-{found.st_size:x}"
-            modified = datetime.fromtimestamp(int(found.st_mtime), UTC)
+            modified = _EPOCH + timedelta(seconds=min(max(int(found.st_mtime), 0), _LAST_SECOND))
             selection = select(environ, etag=etag, modified=modified, size=found.st_size)
             length = selection.stop - selection.start
             fields = [("ETag", f'"{etag}"'), ("Last-Modified", http_date(modified)), ("Accept-Ranges", "bytes")]
