@@ -73,6 +73,7 @@ STATUSES = {
     "Forbidden": 403,
     "GatewayError": 500,
     "LengthRequired": 411,
+    "UnknownTransferCoding": 501,
     "MetavarsTooLarge": 431,
     "MethodNotAllowed": 405,
     "NotFound": 404,

@@ -116,8 +116,8 @@ def test_what_a_server_may_leave_out_is_made_up() -> None:
         "QUERY_STRING": "",
         "SERVER_PROTOCOL": "HTTP/1.1",
         "SERVER_SOFTWARE": "wsgicgi/0",
-        "REMOTE_ADDR": "",
-        "REMOTE_HOST": "",
+        "REMOTE_ADDR": "127.0.0.1",
+        "REMOTE_HOST": "127.0.0.1",
     }
     assert {name: made[name] for name in expected} == expected
 
@@ -403,7 +403,26 @@ def test_content_type_is_the_requests(content_type: str | None, expected: str | 
 # -- user, address, scheme
 
 
-@pytest.mark.parametrize("name", ["AUTH_TYPE", "REMOTE_USER", "REMOTE_IDENT", "REMOTE_PORT"])
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"REMOTE_ADDR": "", "SERVER_PORT": ""}, {"REMOTE_ADDR": "127.0.0.1", "SERVER_PORT": "80"}),
+        ({"REMOTE_ADDR": "localhost", "SERVER_PORT": "/run/x.sock"}, {"REMOTE_ADDR": "127.0.0.1", "SERVER_PORT": "80"}),
+        ({"SERVER_PORT": "", "wsgi.url_scheme": "https"}, {"SERVER_PORT": "443"}),
+        ({"REMOTE_PORT": "None"}, {"REMOTE_PORT": None}),
+        ({"REMOTE_PORT": "1234"}, {"REMOTE_PORT": "1234"}),
+        ({"REMOTE_ADDR": "2001:db8::1"}, {"REMOTE_ADDR": "2001:db8::1", "REMOTE_HOST": "2001:db8::1"}),
+        ({"SERVER_NAME": "waitress.invalid", "HTTP_HOST": ""}, {"SERVER_NAME": "localhost"}),
+    ],
+    ids=str,
+)
+def test_what_is_no_address_and_no_port_does_not_reach_the_script(given: dict, expected: dict) -> None:
+    """Servers on Unix sockets give other texts; the variables are an address and digits (RFC 3875 4.1.8, 4.1.15)."""
+    made = metavars(**given)
+    assert {name: made.get(name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("name", ["AUTH_TYPE", "REMOTE_USER", "REMOTE_IDENT"])
 def test_what_the_outer_stack_found_out_reaches_the_script(name: str) -> None:
     """A user comes from the server or an application around us (RFC 3875 section 4.1.11)."""
     assert metavars(**{name: "x"})[name] == "x"

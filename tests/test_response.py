@@ -220,9 +220,15 @@ def test_status_gives_code_and_reason(feed: Feed, line: bytes, status: int, reas
     assert head.status_line == f"{status} {reason}"
 
 
+def test_an_empty_cgi_field_is_as_none_at_all(feed: Feed) -> None:
+    """A field without a value counts as not sent (RFC 3875 section 6.3)."""
+    head = feed(parsed, b"Location: http://a.example/\nStatus:\nLocation:\nContent-Type: \n\n")
+    expect(head, status=302, reason="Found", kind=Kind.CLIENT_REDIRECT, fields=(("Location", "http://a.example/"),))
+
+
 @pytest.mark.parametrize(
     "value",
-    [b"", b"OK", b"20", b"2000", b"200OK", b"-200", b"+200", b"2 00", b"100 Continue", b"199", b"000", b"2\xb20 x"],
+    [b"OK", b"20", b"2000", b"200OK", b"-200", b"+200", b"2 00", b"100 Continue", b"199", b"000", b"2\xb20 x"],
 )
 def test_a_status_that_is_none_is_bad_output(feed: Feed, value: bytes) -> None:
     """A Status is three digits, at least 200: an interim response is no CGI response (RFC 3875 section 6.3.3)."""

@@ -27,6 +27,7 @@ from .errors import (
     LengthRequired,
     OutOfResources,
     SpoolFull,
+    UnknownTransferCoding,
 )
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def collect(environ: WSGIEnvironment, *, max_bytes: int, memory: int, timeout: f
         BodyTimeout: It stopped coming.
         BodyTooLarge: It is longer than ``max_bytes``.
         LengthRequired: It is chunked and the server does not undo that.
+        UnknownTransferCoding: It is coded in another way.
         SpoolFull: There is no room on disk for it.
         OutOfResources: No descriptor is left.
     """
@@ -83,7 +85,10 @@ def collect(environ: WSGIEnvironment, *, max_bytes: int, memory: int, timeout: f
 def _collect(
     environ: WSGIEnvironment, max_bytes: int, memory: int, timeout: float, owned: contextlib.ExitStack
 ) -> Body:
-    is_chunked = bool(environ.get("HTTP_TRANSFER_ENCODING"))
+    coding = environ.get("HTTP_TRANSFER_ENCODING", "").strip().lower()
+    if coding not in ("", "chunked"):
+        raise UnknownTransferCoding(f"Transfer-Encoding: {coding[:80]!r}: only chunked is understood")
+    is_chunked = coding == "chunked"
     is_terminated = bool(environ.get("wsgi.input_terminated"))
     # the chunks tell the length, whatever else does (RFC 9112 section 6.3)
     announced = None if is_chunked and is_terminated else _content_length(environ)

@@ -93,6 +93,12 @@ class BodyTimeout(GatewayError):
     status = HTTPStatus.REQUEST_TIMEOUT
 
 
+class UnknownTransferCoding(GatewayError):
+    """The request body is coded in a way that nobody undoes (RFC 9112 section 6.1)."""
+
+    status = HTTPStatus.NOT_IMPLEMENTED
+
+
 class LengthRequired(GatewayError):
     """The server below cannot tell where the request body ends."""
 

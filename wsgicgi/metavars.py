@@ -85,6 +85,7 @@ def build(
     """
     mount = environ.get("SCRIPT_NAME", "")
     query = environ.get("QUERY_STRING", "")
+    address = _remote_addr(environ)
     metavars = {
         **base,
         **_request_fields(environ, pass_authorization=pass_authorization),
@@ -94,12 +95,12 @@ def build(
         "PATH_INFO": script.extra_path,
         "QUERY_STRING": query,
         "SERVER_NAME": _server_name(environ),
-        "SERVER_PORT": environ["SERVER_PORT"],
+        "SERVER_PORT": _server_port(environ),
         "SERVER_PROTOCOL": environ.get("SERVER_PROTOCOL", "HTTP/1.1"),
         "SERVER_SOFTWARE": _server_software(environ, software),
-        "REMOTE_ADDR": environ.get("REMOTE_ADDR", ""),
-        # "if not available the REMOTE_ADDR" (section 4.1.9): nobody waits for a name server here
-        "REMOTE_HOST": environ.get("REMOTE_HOST") or environ.get("REMOTE_ADDR", ""),
+        "REMOTE_ADDR": address,
+        # where there is no name, the address (section 4.1.9): nobody waits for a name server here
+        "REMOTE_HOST": environ.get("REMOTE_HOST") or address,
         # what everyone expects beside RFC 3875
         "REQUEST_URI": _request_uri(environ, mount, query),
         "REQUEST_SCHEME": environ.get("wsgi.url_scheme", "http"),
@@ -117,9 +118,11 @@ def build(
     if environ.get("wsgi.url_scheme") == "https":
         metavars["HTTPS"] = "on"
     # Only what the server or an application around us found out: a client has no way to set these (section 4.1.11).
-    for name in ("AUTH_TYPE", "REMOTE_USER", "REMOTE_IDENT", "REMOTE_PORT"):
+    for name in ("AUTH_TYPE", "REMOTE_USER", "REMOTE_IDENT"):
         if environ.get(name):
             metavars[name] = str(environ[name])
+    if str(environ.get("REMOTE_PORT", "")).isdigit():
+        metavars["REMOTE_PORT"] = str(environ["REMOTE_PORT"])
     return {name: value for name, value in metavars.items() if "\0" not in value}
 
 
@@ -131,7 +134,7 @@ def search_words(method: str, query: str) -> tuple[str, ...]:
     """
     if not query or "=" in query or method not in ("GET", "HEAD") or len(query) > MAX_SEARCH_WORDS:
         return ()
-    words = [urllib.parse.unquote_to_bytes(word.encode("latin-1")) for word in query.split("+")]
+    words = [urllib.parse.unquote_to_bytes(word.encode("latin-1")) for word in query.split("+") if word]
     if any(word.startswith(b"-") or b"\0" in word for word in words):
         return ()
     return tuple(os.fsdecode(word) for word in words)
@@ -156,14 +159,27 @@ def _server_name(environ: WSGIEnvironment) -> str:
     if ":" in own and not own.startswith("["):
         own = f"[{own}]"
     for name in (asked[1] if asked else "", own):
-        if _SERVER_NAME.fullmatch(name) and (not name.startswith("[") or _is_ipv6(name[1:-1])):
+        is_name = _SERVER_NAME.fullmatch(name) and not name.endswith(".invalid")  # RFC 6761; waitress says so of itself
+        if is_name and (not name.startswith("[") or _is_address(name[1:-1])):
             return name
     return "localhost"
 
 
-def _is_ipv6(text: str) -> bool:
+def _server_port(environ: WSGIEnvironment) -> str:
+    """The port; a server on a Unix socket has none, and what it gives in its place is no number (section 4.1.15)."""
+    port = str(environ["SERVER_PORT"])
+    return port if port.isdigit() else "443" if environ.get("wsgi.url_scheme") == "https" else "80"
+
+
+def _remote_addr(environ: WSGIEnvironment) -> str:
+    """The client's address; on a Unix socket it is on this machine (section 4.1.8 wants an address in any case)."""
+    address = str(environ.get("REMOTE_ADDR", ""))
+    return address if _is_address(address) else "127.0.0.1"
+
+
+def _is_address(text: str) -> bool:
     try:
-        return bool(ipaddress.IPv6Address(text))
+        return bool(ipaddress.ip_address(text))
     except ValueError:
         return False
 

@@ -171,6 +171,8 @@ def _head(fields: list[tuple[str, str]], status: tuple[int, str] | None) -> Resp
     others: list[tuple[str, str]] = []
     for name, value in fields:
         lower = name.lower()
+        if not value and lower in ("content-type", "location", "status"):
+            continue  # an empty value is as none at all (RFC 3875 section 6.3)
         if lower in ("content-type", "location") or (lower == "status" and status is None):
             cgi_fields[lower] = (name, value)
         elif lower == "content-length":
@@ -182,7 +184,7 @@ def _head(fields: list[tuple[str, str]], status: tuple[int, str] | None) -> Resp
     location = cgi_fields.get("location", ("", ""))[1]
     kind = _kind(location, has_status=status is not None, has_others=bool(others))
     code, reason = status or ((302, "Found") if kind is Kind.CLIENT_REDIRECT else (200, "OK"))
-    forwarded = [cgi_fields[name] for name in ("content-type", "location") if cgi_fields.get(name, ("", ""))[1]]
+    forwarded = [cgi_fields[name] for name in ("content-type", "location") if name in cgi_fields]
     return ResponseHead(
         kind=kind,
         status=code,
