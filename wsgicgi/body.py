@@ -23,6 +23,7 @@ from .errors import (
     BadRequest,
     BodyTimeout,
     BodyTooLarge,
+    BrokenFraming,
     ClientGone,
     LengthRequired,
     OutOfResources,
@@ -89,6 +90,8 @@ def _collect(
     if coding not in ("", "chunked"):
         raise UnknownTransferCoding(f"Transfer-Encoding: {coding[:80]!r}: only chunked is understood")
     is_chunked = coding == "chunked"
+    if is_chunked and environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
+        raise BrokenFraming("an HTTP/1.0 request with a chunked body: where it ends is not known")
     is_terminated = bool(environ.get("wsgi.input_terminated"))
     # the chunks tell the length, whatever else does (RFC 9112 section 6.3)
     announced = None if is_chunked and is_terminated else _content_length(environ)

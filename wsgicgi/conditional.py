@@ -89,7 +89,9 @@ def _holds_if_range(value: str | None, etag: str, modified: datetime) -> bool:
 
 
 def _date(value: str | None) -> datetime | None:
-    """A date in any of the three formats (section 5.6.7); None for what is no date."""
+    """A date in any of the three formats (section 5.6.7); None for what is no date, or more than one."""
+    if value is not None and value.count(",") > 1:
+        return None
     try:
         return parse_date(value)
     except (ValueError, OverflowError):

@@ -33,12 +33,19 @@ class GatewayError(Exception):
 
     status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
     headers: tuple[tuple[str, str], ...] = ()
+    closes_connection: ClassVar[bool] = False
 
 
 class BadRequest(GatewayError):
     """The request cannot be understood, or its body ended before its Content-Length."""
 
     status = HTTPStatus.BAD_REQUEST
+
+
+class BrokenFraming(BadRequest):
+    """Where the request's body ends is not known, so the connection cannot be used again (RFC 9112 section 6.1)."""
+
+    closes_connection = True
 
 
 class NotFound(GatewayError):
@@ -161,7 +168,8 @@ class ResponseCutShort(ConnectionResetError):
 
     Raised out of the ``app_iter``. It is an ``OSError`` with ``ECONNRESET`` because servers meet that error every day:
     gunicorn and waitress then close the connection without the mark of a complete message (last chunk, or all of
-    Content-Length), and write no traceback. The cause is in our own line in the log.
+    Content-Length), and write no traceback, waitress at least with ``--no-log-socket-errors``. The cause is in our own
+    line in the log.
     """
 
     def __init__(self, message: str) -> None:
@@ -209,9 +217,12 @@ def error_response(error: GatewayError, environ: WSGIEnvironment, start_response
     if error.status is not HTTPStatus.NOT_FOUND and str(error):
         log(environ, str(error))
     page = _PAGE.format(status=error.status.value, phrase=error.status.phrase, id=request_id(environ)).encode()
-    headers = [("Content-Type", "text/html; charset=utf-8"), ("Content-Length", str(len(page))), *error.headers]
+    headers = [("Content-Type", "text/html; charset=utf-8")]
+    if not error.closes_connection:  # a server closes a connection after an answer of unknown length
+        headers.append(("Content-Length", str(len(page))))
+    headers += error.headers
     start_response(f"{error.status.value} {error.status.phrase}", headers)
-    return [] if environ["REQUEST_METHOD"] == "HEAD" else [page]
+    return iter(()) if environ["REQUEST_METHOD"] == "HEAD" else iter((page,))
 
 
 def redirect_response(status: HTTPStatus, location: str, start_response: StartResponse) -> Iterable[bytes]:

@@ -139,11 +139,15 @@ class Exchange:
 
     # -- the body
 
-    def body_length(self) -> int | None:
+    def body_length(self, announced: int | None) -> int | None:
         """The length of the whole body, if it is short and the script ends at once; None when that is not known.
 
+        Args:
+            announced: The bytes that there must be, at least.
+
         Raises:
-            BadScriptOutput: The script was killed: nothing was sent yet, so this can still be told.
+            BadScriptOutput: The script was killed, or wrote less than it announced: nothing was sent yet, so this can
+                still be told.
         """
         deadline = time.monotonic() + SHORT_ANSWER_SECONDS
         while len(self._ready) <= SHORT_ANSWER_BYTES:
@@ -152,7 +156,7 @@ class Exchange:
                 return None
             if not piece:
                 self._judge_end()
-                return len(self._ready)
+                return self._require_length(len(self._ready), announced)
             self._ready += piece
         return None
 
@@ -192,10 +196,14 @@ class Exchange:
             if sent == announced:
                 return
         self._judge_end()
-        if announced is not None and sent < announced:
+        self._require_length(sent, announced)
+
+    def _require_length(self, length: int, announced: int | None) -> int:
+        if announced is not None and length < announced:
             raise BadScriptOutput(
-                f"{self._label}: the output ended after {sent} of the {announced} bytes of its Content-Length"
+                f"{self._label}: the output ended after {length} of the {announced} bytes of its Content-Length"
             )
+        return length
 
     @staticmethod
     def _no_body() -> Iterator[bytes]:

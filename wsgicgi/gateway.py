@@ -12,7 +12,7 @@ import io
 import os
 import sys
 import urllib.parse
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -186,12 +186,14 @@ class _Gateway:
             exchange.close()
             return self._redirect(environ, start_response, head, redirect_app)
         try:
-            has_body = head.has_body and environ["REQUEST_METHOD"] != "HEAD"
+            has_body = _has_body(environ, head)
             exchange.answer(head, has_body=has_body)
             write = start_response(head.status_line, _fields(environ, head, length))
             if callable(write) and not (has_body and exchange.has_bytes):
                 # The head goes out at once. An empty first piece does it too, but not with waitress.
                 write(b"")
+                if environ["REQUEST_METHOD"] == "HEAD":
+                    _leave_out_last_chunk(write)
         except BaseException:
             exchange.close()
             raise
@@ -225,7 +227,9 @@ class _Gateway:
         exchange = self._exchange(environ, script, execution)
         try:
             head = exchange.read_head(HeadParser(max_bytes=config.max_header_bytes, nph=script.is_nph))
-            length = exchange.body_length() if head.kind is not Kind.LOCAL_REDIRECT else None
+            length = None
+            if head.kind is not Kind.LOCAL_REDIRECT:
+                length = exchange.body_length(head.content_length if _has_body(environ, head) else None)
         except BaseException:
             exchange.close()
             raise
@@ -299,17 +303,31 @@ class _Gateway:
         return redirect_app(redirected, start_response)
 
 
+def _has_body(environ: WSGIEnvironment, head: ResponseHead) -> bool:
+    return head.has_body and environ["REQUEST_METHOD"] != "HEAD"
+
+
 def _fields(environ: WSGIEnvironment, head: ResponseHead, length: int | None) -> list[tuple[str, str]]:
     """The header fields for the client: the script's, and Content-Length where it is known."""
     fields = list(head.fields)
+    if head.status == 205:
+        return [*fields, ("Content-Length", "0")]
     if not head.has_body:
         return fields
     if head.content_length is not None:
         length = head.content_length
     elif environ["REQUEST_METHOD"] == "HEAD" and not length:
-        # A script that leaves the body out does not tell how long it would be. But waitress (3.0) ends what has no
-        # length with a last chunk, after HEAD too, and those bytes must not be on the wire.
-        length = 0 if "waitress.client_disconnected" in environ else None
+        length = None  # a script that leaves the body out does not tell how long it would be
     if length is not None:
         fields.append(("Content-Length", str(length)))
     return fields
+
+
+def _leave_out_last_chunk(write: Callable[[bytes], object]) -> None:
+    """Keep waitress (3.0) from ending a HEAD answer of unknown length with a last chunk, which is no part of it.
+
+    There is no setting for it: ``write`` is a method of the object that knows. Other servers' have no such attribute.
+    """
+    task = getattr(write, "__self__", None)
+    if getattr(task, "chunked_response", False):
+        task.chunked_response = False  # type: ignore[union-attr]  # it has that attribute

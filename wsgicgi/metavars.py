@@ -42,7 +42,7 @@ _SERVER_NAME = re.compile(
     r"|[0-9]{1,3}(?:\.[0-9]{1,3}){3}|\[[0-9A-Fa-f:.]+\]"
 )
 _HOST = re.compile(rf"({_SERVER_NAME.pattern})(?::[0-9]*)?")
-_ABSOLUTE_FORM = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*(.*)", re.DOTALL)
+_ABSOLUTE_FORM = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#]*@)?([^/?#@]*)(.*)", re.DOTALL)
 
 #: Bytes of search words in all; beyond it a script gets none. A system takes far more, but no such URL is an index.
 MAX_SEARCH_WORDS = 16 * 1024
@@ -109,6 +109,8 @@ def build(
         "REDIRECT_STATUS": "200",  # php-cgi runs nothing without it
         "UNIQUE_ID": request_id(environ),
     }
+    if _authority(environ):
+        metavars["HTTP_HOST"] = _authority(environ)
     if content_length is not None:
         metavars["CONTENT_LENGTH"] = str(content_length)
     if environ.get("CONTENT_TYPE"):
@@ -154,7 +156,7 @@ def _request_fields(environ: WSGIEnvironment, *, pass_authorization: bool) -> di
 
 def _server_name(environ: WSGIEnvironment) -> str:
     """The name that the client asked for, else the server's own; never what is no name at all."""
-    asked = _HOST.fullmatch(environ.get("HTTP_HOST", ""))
+    asked = _HOST.fullmatch(_authority(environ) or environ.get("HTTP_HOST", ""))
     own = str(environ["SERVER_NAME"])
     if ":" in own and not own.startswith("["):
         own = f"[{own}]"
@@ -163,6 +165,17 @@ def _server_name(environ: WSGIEnvironment) -> str:
         if is_name and (not name.startswith("[") or _is_address(name[1:-1])):
             return name
     return "localhost"
+
+
+def _authority(environ: WSGIEnvironment) -> str:
+    """The host in a target in absolute form: it goes before the Host field (RFC 9112 section 3.2.2)."""
+    absolute = _ABSOLUTE_FORM.fullmatch(_raw_target(environ))
+    return absolute[1] if absolute else ""
+
+
+def _raw_target(environ: WSGIEnvironment) -> str:
+    """The target as the client sent it, where the server has kept it."""
+    return str(environ.get("REQUEST_URI") or environ.get("RAW_URI") or "")
 
 
 def _server_port(environ: WSGIEnvironment) -> str:
@@ -191,12 +204,12 @@ def _server_software(environ: WSGIEnvironment, software: str) -> str:
 
 def _request_uri(environ: WSGIEnvironment, mount: str, query: str) -> str:
     """The target as the client sent it, from the first slash on; put together anew where the server did not keep it."""
-    raw = environ.get("REQUEST_URI") or environ.get("RAW_URI")
-    if isinstance(raw, str) and raw:
+    raw = _raw_target(environ)
+    if raw:
         absolute = _ABSOLUTE_FORM.fullmatch(raw)
         if not absolute:
             return raw
-        return absolute[1] if absolute[1].startswith("/") else "/" + absolute[1]
+        return absolute[2] if absolute[2].startswith("/") else "/" + absolute[2]
     path = urllib.parse.quote((mount + environ.get("PATH_INFO", "")).encode("latin-1"), safe="/!$&'()*+,;=:@~")
     return f"{path}?{query}" if query else path
 

@@ -75,8 +75,8 @@ class ResponseHead:
 
     @property
     def has_body(self) -> bool:
-        """Whether a response with this status may have a body (RFC 9110 sections 15.3.5 and 15.4.5)."""
-        return self.status not in (204, 304)
+        """Whether a response with this status may have a body (RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5)."""
+        return self.status not in (204, 205, 304)
 
 
 class HeadParser:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import mimetypes
 import os
 import stat
+import time
 import urllib.parse
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
@@ -32,7 +33,9 @@ from .errors import (
     OutOfResources,
     PreconditionFailed,
     RangeNotSatisfiable,
+    ResponseCutShort,
     error_response,
+    log,
     redirect_response,
 )
 from .paths import PathRules, find_file, shown, visible_names
@@ -47,7 +50,6 @@ BLOCK = 64 * 1024
 _QUERY_SAFE = "".join(map(chr, range(0x21, 0x7F)))
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST_SECOND = 253402300799  # the year 9999 ends: a date has four digits there (RFC 9110 section 5.6.7)
 
 _STATUS_LINES = {
     200: "200 OK",
@@ -175,7 +177,8 @@ class StaticMiddleware:
         try:
             found = os.fstat(opened.fileno())
             etag = f"{found.st_mtime_ns:x}-{found.st_size:x}"
-            modified = _EPOCH + timedelta(seconds=min(max(int(found.st_mtime), 0), _LAST_SECOND))
+            # never in the future (RFC 9110 section 8.8.2.1), which no date could express beyond the year 9999 anyway
+            modified = _EPOCH + timedelta(seconds=max(0, int(min(found.st_mtime, time.time()))))
             selection = select(environ, etag=etag, modified=modified, size=found.st_size)
             length = selection.stop - selection.start
             fields = [("ETag", f'"{etag}"'), ("Last-Modified", http_date(modified)), ("Accept-Ranges", "bytes")]
@@ -192,10 +195,11 @@ class StaticMiddleware:
                 opened.close()
                 return []
             wrap: Callable[[Any, int], Iterable[bytes]] = environ.get("wsgi.file_wrapper", FileWrapper)
-            if selection.status == 200:
-                return wrap(opened, BLOCK)
-            opened.seek(selection.start)
-            return wrap(_Part(opened, length), BLOCK)
+
+            def log_cut() -> None:
+                log(environ, f"{shown(path)}: {file} has become shorter while it was sent")
+
+            return wrap(_Part(opened, start=selection.start, stop=selection.stop, log_cut=log_cut), BLOCK)
         except BaseException:
             opened.close()
             raise
@@ -208,27 +212,49 @@ class StaticMiddleware:
 
 
 class _Part:
-    """The next ``length`` bytes of a file, for ``wsgi.file_wrapper``.
+    """The bytes of an open file from ``start`` up to ``stop``, for ``wsgi.file_wrapper``.
 
-    Servers that send by descriptor keep to Content-Length.
+    Servers send them by the descriptor, keeping to Content-Length (gunicorn), or by ``read``. A file that has become
+    shorter meanwhile must not look complete: then the connection breaks. There is no ``tell``, by which waitress would
+    know a file that it can send by itself, and would wait for the missing bytes for ever.
     """
 
-    def __init__(self, file: IO[bytes], length: int) -> None:
+    def __init__(self, file: IO[bytes], *, start: int, stop: int, log_cut: Callable[[], None]) -> None:
         self._file = file
-        self._left = length
+        self._stop = stop
+        self._position = start
+        self._log_cut = log_cut
+        self._is_cut = False
         self.fileno = file.fileno
-        self.close = file.close
+        file.seek(start)
 
     def read(self, size: int = -1) -> bytes:
-        """Read on, at most to the part's end."""
-        data = self._file.read(self._left if size < 0 else min(size, self._left))
-        self._left -= len(data)
+        """Read on, at most up to the part's end."""
+        left = self._stop - self._position
+        data = self._file.read(left if size < 0 else min(size, left))
+        self._position += len(data)
+        if left and size and not data:
+            raise self._cut()
         return data
 
     def seek(self, position: int) -> None:
-        """Go to a position, as gevent's ``sendfile`` does. No ``tell``: waitress would seek to the file's end."""
-        self._left += self._file.tell() - position
+        """Go to a position of the file, as gevent's ``sendfile`` does."""
+        self._position = position
         self._file.seek(position)
+
+    def close(self) -> None:
+        """Close the file; where the server sent it by its descriptor, only now it can be seen that it was too short."""
+        if self._file.closed:
+            return
+        size = os.fstat(self._file.fileno()).st_size
+        self._file.close()
+        if size < self._stop and not self._is_cut:
+            raise self._cut()
+
+    def _cut(self) -> ResponseCutShort:
+        self._is_cut = True
+        self._log_cut()
+        return ResponseCutShort("the file has become shorter while it was sent")
 
 
 def _mode(file: Path) -> int:

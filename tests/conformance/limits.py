@@ -32,4 +32,70 @@ class Limit:
     reason: str
 
 
-LIMITS: tuple[Limit, ...] = ()
+LIMITS: tuple[Limit, ...] = (
+    Limit(
+        check="test_repeated_cookie_fields_are_joined_with_semicolons",
+        kinds=(*GUNICORN, *WAITRESS),
+        reason="Repeated Cookie fields are joined with a comma, as other fields are.",
+    ),
+    Limit(
+        check="test_forwarded_scheme_of_a_stranger_is_not_believed",
+        kinds=GUNICORN,
+        reason="X-Forwarded-Proto of clients on the same machine is believed (forwarded_allow_ips).",
+    ),
+    Limit(
+        check="test_chunked_coding_twice_is_refused",
+        kinds=WAITRESS,
+        reason="Transfer-Encoding: chunked, chunked counts as chunked.",
+    ),
+    Limit(
+        check="test_connection_takes_one_request_after_the_other",
+        kinds=("gunicorn-sync",),
+        reason="Every connection is closed after one answer (no keep-alive).",
+    ),
+    Limit(
+        check="test_pipelined_requests_are_answered_in_order",
+        kinds=("gunicorn-sync",),
+        reason="Every connection is closed after one answer (no pipelining).",
+    ),
+    Limit(
+        check="test_pipelined_heads_and_ranges_stay_apart",
+        kinds=("gunicorn-sync",),
+        reason="Every connection is closed after one answer (no pipelining).",
+    ),
+    Limit(
+        check="test_connection_goes_on_after_a_304",
+        kinds=("gunicorn-sync", *WAITRESS),
+        reason="The connection is closed after a 304 response.",
+    ),
+    Limit(
+        check="test_higher_minor_version_is_answered_with_our_own",
+        kinds=GUNICORN,
+        reason="A request with HTTP/1.2 is answered with HTTP/1.2.",
+    ),
+    Limit(
+        check="test_blank_before_the_method_is_refused",
+        kinds=WAITRESS,
+        reason="Blanks before the request line are passed over.",
+    ),
+    Limit(
+        check="test_malformed_absolute_form_is_refused",
+        kinds=WAITRESS,
+        reason="A target such as http://[::1/ gets no answer; the connection is closed.",
+    ),
+    Limit(
+        check="test_expectation_without_a_body_is_answered",
+        kinds=WAITRESS,
+        reason="A GET with Expect: 100-continue and no body gets the 100 and no answer.",
+    ),
+    Limit(
+        check="test_connection_stays_after_short_answers",
+        kinds=("gunicorn-sync",),
+        reason="Every connection is closed after one answer (no keep-alive).",
+    ),
+    Limit(
+        check="test_connection_stays_for_posts_and_heads_in_turn",
+        kinds=("gunicorn-sync",),
+        reason="Every connection is closed after one answer (no keep-alive).",
+    ),
+)

@@ -54,7 +54,7 @@ class Connection:
     def __init__(self, port: int, timeout: float = 20.0) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout)
         self.timeout = timeout
-        self._buffer = b""
+        self._buffer = bytearray()
 
     def __enter__(self) -> Connection:
         return self
@@ -77,7 +77,7 @@ class Connection:
         try:
             data = self.socket.recv(1 << 18)
         except TimeoutError:
-            raise Fault(f"nothing came for {self.timeout} s; so far: {self._buffer[:200]!r}") from None
+            raise Fault(f"nothing came for {self.timeout} s; so far: {bytes(self._buffer[:200])!r}") from None
         except ConnectionError:
             data = b""
         self._buffer += data
@@ -87,14 +87,17 @@ class Connection:
         while len(self._buffer) < size:
             if not self._more():
                 raise Fault(f"the connection ended {size - len(self._buffer)} bytes too early")
-        data, self._buffer = self._buffer[:size], self._buffer[size:]
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
         return data
 
     def _take_line(self) -> bytes:
         while b"\r\n" not in self._buffer:
             if not self._more():
-                raise Fault(f"the connection ended inside a line: {self._buffer[:200]!r}")
-        line, _, self._buffer = self._buffer.partition(b"\r\n")
+                raise Fault(f"the connection ended inside a line: {bytes(self._buffer[:200])!r}")
+        end = self._buffer.index(b"\r\n")
+        line = self._take(end)
+        self._take(2)
         if b"\n" in line or b"\r" in line:
             raise Fault(f"a bare CR or LF in a line: {line[:200]!r}")
         return line
@@ -148,7 +151,7 @@ class Connection:
             answer.framing = "close"
             while self._more():
                 pass
-            answer.body, self._buffer = self._buffer, b""
+            answer.body = self._take(len(self._buffer))
         return answer
 
     def _read_chunks(self) -> bytes:
@@ -171,15 +174,17 @@ class Connection:
         while len(self._buffer) < size:
             if not self._more():
                 raise Fault("the connection ended")
-        data, self._buffer = self._buffer, b""
-        return data
+        return self._take(len(self._buffer))
+
+    def put_back(self, data: bytes) -> None:
+        """Have these bytes read again, before all others."""
+        self._buffer[:0] = data
 
     def rest(self) -> bytes:
         """What still comes until the server closes the connection."""
         while self._more():
             pass
-        data, self._buffer = self._buffer, b""
-        return data
+        return self._take(len(self._buffer))
 
 
 def request(

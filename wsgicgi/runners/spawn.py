@@ -1,8 +1,8 @@
 """One new process for each request.
 
 Who holds what: the script has the write ends of two pipes, which are closed here once it has started; the Execution has
-the read ends. Standard input is the caller's descriptor. The script leads a process group of its own, so that all its
-children that stay in it end with it.
+the read ends. Standard input is the caller's descriptor. The script leads a session of its own, and so a process group:
+all its children that stay in it end with it, and none of them can reach the terminal that the server was started in.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def _popen(invocation: Invocation, script_stdout: int, script_stderr: int) -> su
         stderr=script_stderr,
         cwd=invocation.cwd,
         env={name.encode("latin-1"): _bytes(value) for name, value in invocation.metavars.items()},
-        process_group=0,
+        start_new_session=True,
     )
 
 
