@@ -11,6 +11,8 @@ import servers
 from servers import Server
 from sites import Site
 
+from wsgicgi.runners import guardian
+
 
 @pytest.fixture
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Site:
@@ -39,6 +41,12 @@ def server(_shared: tuple[Server, Site]) -> Server:
     """Each kind of server in turn, on a site that a module's tests share; its log begins with the test."""
     _shared[0].begin_log()
     return _shared[0]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _guardian() -> None:
+    """The guardian of this process comes with its first script and stays: it is no leak of the test that has it."""
+    guardian.find()
 
 
 def _descriptors() -> set[str]:

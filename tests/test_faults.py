@@ -231,7 +231,10 @@ def test_out_of_descriptors_is_503_and_recovers(site: Site, tmp_path: Path) -> N
 
         def ask(i: int) -> tuple[int, str | None]:
             target = steps(["touch", str(tmp_path / f"began-{i}")], ["wait_for", str(go_on)], ["out", CT])
-            response, _ = server.get(target)
+            try:
+                response, _ = server.get(target)
+            except (http.client.RemoteDisconnected, ConnectionResetError):
+                return 0, None  # gunicorn itself found no descriptor
             return response.status, response.headers["Retry-After"]
 
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
@@ -239,7 +242,7 @@ def test_out_of_descriptors_is_503_and_recovers(site: Site, tmp_path: Path) -> N
             wait_until(lambda: any(each.done() for each in asked), "one of them is refused")
             go_on.touch()
             answers = [each.result() for each in asked]
-        assert set(answers) == {(200, None), (503, "5")}
+        assert {(200, None), (503, "5")} <= set(answers) <= {(200, None), (503, "5"), (0, None)}
         wait_until(lambda: "Too many open files" in server.log, "the cause is in the log")
 
 

@@ -116,8 +116,8 @@ def test_what_a_server_may_leave_out_is_made_up() -> None:
         "QUERY_STRING": "",
         "SERVER_PROTOCOL": "HTTP/1.1",
         "SERVER_SOFTWARE": "wsgicgi/0",
-        "REMOTE_ADDR": "127.0.0.1",
-        "REMOTE_HOST": "127.0.0.1",
+        "REMOTE_ADDR": "0.0.0.0",
+        "REMOTE_HOST": "0.0.0.0",
     }
     assert {name: made[name] for name in expected} == expected
 
@@ -406,8 +406,8 @@ def test_content_type_is_the_requests(content_type: str | None, expected: str | 
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({"REMOTE_ADDR": "", "SERVER_PORT": ""}, {"REMOTE_ADDR": "127.0.0.1", "SERVER_PORT": "80"}),
-        ({"REMOTE_ADDR": "localhost", "SERVER_PORT": "/run/x.sock"}, {"REMOTE_ADDR": "127.0.0.1", "SERVER_PORT": "80"}),
+        ({"REMOTE_ADDR": "", "SERVER_PORT": ""}, {"REMOTE_ADDR": "0.0.0.0", "SERVER_PORT": "80"}),
+        ({"REMOTE_ADDR": "localhost", "SERVER_PORT": "/run/x.sock"}, {"REMOTE_ADDR": "0.0.0.0", "SERVER_PORT": "80"}),
         ({"SERVER_PORT": "", "wsgi.url_scheme": "https"}, {"SERVER_PORT": "443"}),
         ({"REMOTE_PORT": "None"}, {"REMOTE_PORT": None}),
         ({"REMOTE_PORT": "1234"}, {"REMOTE_PORT": "1234"}),

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
+import limits
 import pytest
 from docutils.core import publish_string
 from programs import find
@@ -36,6 +37,12 @@ def test_settings_table_is_that_of_config() -> None:
     """The table is made from ``Config``; where it differs, put in what ``settings_table()`` gives."""
     table = README.split(".. settings\n")[1].split(".. end of settings")[0].strip("\n")
     assert table == settings_table()
+
+
+def test_known_limits_are_those_that_the_conformance_suite_leaves_out() -> None:
+    """The list is made from ``limits.LIMITS``; where it differs, put in what ``readme_list()`` gives."""
+    listed = README.split(".. limits\n")[1].split(".. end of limits")[0].strip("\n")
+    assert listed == limits.readme_list()
 
 
 def test_markup_is_correct() -> None:

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from servers import wait_until
 
-from wsgicgi.errors import BadScriptOutput, ClientGone, ResponseCutShort, ScriptTimeout
+from wsgicgi.errors import BadScriptOutput, ClientGone, ResponseCutShort, ScriptTimeout, log, write_log
 from wsgicgi.exchange import Exchange, Limits
 from wsgicgi.pipes import PolledPipes, ThreadedPipes
 from wsgicgi.response import HeadParser
-from wsgicgi.runners import RUNNERS, Execution, Invocation, Runner
+from wsgicgi.runners import RUNNERS, Execution, Invocation, Runner, SpawnRunner, spawn
 from wsgicgi.runners.base import ExitStatus
 
 STEPS = Path(__file__).parent / "site/cgi-bin/steps.py"
@@ -153,7 +153,7 @@ class Talk:
         self.exchange = Exchange(
             execution,
             label="/cgi-bin/x",
-            limits=Limits(timeout=timeout, max_time=None, max_header_bytes=65536),
+            limits=Limits(timeout=timeout, max_time=None),
             log=self.messages.append,
             write_stderr=self.stderr.append,
             is_client_gone=lambda: gone,
@@ -265,3 +265,45 @@ def test_close_before_the_end_ends_the_script(talk: Callable[..., Talk]) -> None
     one.exchange.close()
     assert one.exchange.exit_status == ExitStatus(signal=signal.SIGTERM)
     assert sys.exc_info() == (None, None, None)
+
+
+def test_forked_process_that_ends_does_not_end_its_parents_scripts(start: Callable[..., Execution]) -> None:
+    """It has inherited what ends scripts at exit, but not the scripts."""
+    execution = start("exec sleep 300")
+    pid = os.fork()
+    if pid == 0:
+        spawn._end()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert execution.wait(0.05) is None
+
+
+def test_script_outlives_the_object_that_started_it(has_pidfd: bool) -> None:
+    """An application object may be made for one request; its script goes on when the object is gone."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    execution = SpawnRunner().start(invocation(("/bin/sh", "-c", "echo begin; read x; echo end"), null))
+    gc.collect()
+    assert read_all(execution.stdout) == b"begin\nend\n"
+    assert execution.wait(10) == ExitStatus()
+    execution.close()
+    os.close(null)
+
+
+def test_log_that_cannot_be_written_spoils_nothing(runner: Runner) -> None:
+    """A full disk: the answer goes out, and nothing leaks."""
+
+    class Full:
+        def write(self, text: str) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def flush(self) -> None:
+            raise AssertionError("nothing was written")
+
+    environ = {"wsgi.errors": Full()}
+    log(environ, "x")
+    null = os.open(os.devnull, os.O_RDONLY)
+    execution = runner.start(invocation(("/bin/sh", "-c", SAY + "echo oops >&2; echo answer"), null))
+    talk = Talk(execution, PolledPipes)
+    talk.exchange._write_stderr = lambda lines: write_log(environ, lines)
+    assert talk.answer() == b"answer\n"
+    os.close(null)

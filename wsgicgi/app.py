@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from .config import Config, load
 from .errors import BadRequest, NotFound, error_response
 from .gateway import CGIMiddleware
+from .metavars import authority
 from .static import StaticMiddleware
 
 if TYPE_CHECKING:
@@ -29,8 +30,11 @@ class Application:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
-        if not _has_good_host(environ):
+        host = _host(environ)
+        if host is None:
             return error_response(BadRequest(), environ, start_response)
+        if host != environ.get("HTTP_HOST", ""):
+            environ["HTTP_HOST"] = host
         return self._app(environ, start_response)
 
     def close(self) -> None:
@@ -51,12 +55,16 @@ def create_app(directory: str | os.PathLike[str] | None = None, **settings: obje
     return Application(load({"directory": directory, **settings}))
 
 
-def _has_good_host(environ: WSGIEnvironment) -> bool:
-    """Whether a request says whom it is for, once: servers below do not look (RFC 9112 section 3.2 wants a 400)."""
-    host = environ.get("HTTP_HOST")
-    if host is None:
-        return environ.get("SERVER_PROTOCOL") != "HTTP/1.1"
-    return _HOST.fullmatch(host) is not None
+def _host(environ: WSGIEnvironment) -> str | None:
+    """Whom a request is for; None when it does not say so, or not once, which servers below let through.
+
+    RFC 9112 section 3.2 wants a 400 then, and the host of a target in absolute form in place of the field.
+    """
+    field = environ.get("HTTP_HOST")
+    if field is None and environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
+        return None
+    host = authority(environ) or field or ""
+    return host if _HOST.fullmatch(host) and _HOST.fullmatch(field or "") else None
 
 
 def _not_found(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
 import waitress.server
+import waitress.wasyncore
 
 from . import __version__
 from .app import Application, create_app
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Requests at once; a waiting thread costs next to nothing, and slow scripts are many in class rooms.
 THREADS = 64
+#: Seconds between two looks of the server's loop at itself, when nothing happens.
+LOOP_SECONDS = 1
 #: Seconds that a terminated server gives running requests.
 GRACE = 8
 
@@ -43,12 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"wsgicgi-dev: {error}", file=sys.stderr)
         return 2
     try:
-        server = _create_server(app, options.bind, options.port)
+        sockets: dict[int, Any] = {}
+        server = _create_server(app, options.bind, options.port, sockets)
     except (OSError, OverflowError, ValueError) as error:
         print(f"wsgicgi-dev: {_cannot_listen(error, options.bind, options.port)}", file=sys.stderr)
         return 1
     print(_banner(app.config, _urls(server)), flush=True)
-    _serve(server, app)
+    _serve(server, sockets, app)
     return 0
 
 
@@ -93,11 +97,15 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
     return settings
 
 
-def _create_server(app: Application, host: str, port: int) -> Any:
-    """A waitress server. Any: one class for a single socket, another for several, with nothing in common."""
+def _create_server(app: Application, host: str, port: int, sockets: dict[int, Any]) -> Any:
+    """A waitress server, whose sockets are put into the mapping.
+
+    Any: one class for a single socket, another for several, with nothing in common.
+    """
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     return waitress.server.create_server(
         AccessLog(app, sys.stderr),
+        map=sockets,
         host=host,
         port=port,
         threads=THREADS,
@@ -136,7 +144,7 @@ def _banner(config: Config, urls: list[str]) -> str:
     return "\n".join([*lines, "Stop with Ctrl-C."])
 
 
-def _serve(server: Any, app: Application) -> None:
+def _serve(server: Any, sockets: dict[int, Any], app: Application) -> None:
     """Run until SIGINT, which ends scripts at once, or SIGTERM, which lets requests finish first."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -150,7 +158,7 @@ def _serve(server: Any, app: Application) -> None:
         signal.signal(signal.SIGINT, interrupt)
         signal.signal(signal.SIGTERM, terminate)
     try:
-        server.asyncore.loop(timeout=server.adj.asyncore_loop_timeout, map=server._map, use_poll=True)
+        waitress.wasyncore.loop(timeout=LOOP_SECONDS, map=sockets, use_poll=True)
     except (SystemExit, KeyboardInterrupt):
         server.task_dispatcher.shutdown(timeout=GRACE)
     finally:

@@ -7,6 +7,7 @@ one line, and says what to do; the client gets the status, its reason phrase and
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import secrets
 from collections.abc import Iterable
@@ -192,9 +193,15 @@ def printable(text: str) -> str:
 
 def log(environ: WSGIEnvironment, message: str) -> None:
     """Write one line to ``wsgi.errors``."""
+    write_log(environ, f"{printable(message)} [{request_id(environ)}]\n")
+
+
+def write_log(environ: WSGIEnvironment, lines: str) -> None:
+    """Write whole lines to ``wsgi.errors``. A log that cannot be written (a full disk) does not spoil an answer."""
     errors = environ["wsgi.errors"]
-    errors.write(f"{printable(message)} [{request_id(environ)}]\n")
-    errors.flush()
+    with contextlib.suppress(OSError, ValueError):
+        errors.write(lines)
+        errors.flush()
 
 
 _PAGE = """<!doctype html>

@@ -42,7 +42,6 @@ class Limits:
 
     timeout: float
     max_time: float | None
-    max_header_bytes: int
 
 
 class Exchange:
@@ -123,9 +122,12 @@ class Exchange:
 
     def _no_head_in_time(self, received: int) -> str:
         took = time.monotonic() - self._begin
+        limit = f"timeout={self._limits.timeout:g}"
+        if self._limits.max_time is not None and self._limits.max_time < self._limits.timeout:
+            limit = f"max_time={self._limits.max_time:g}"
         return (
-            f"{self._label}: no complete header after {took:.1f} s (timeout={self._limits.timeout:g}, {received} bytes"
-            f" received); process group {self._execution.pid} was killed"
+            f"{self._label}: no complete header after {took:.1f} s ({limit}, {received} bytes received); process group"
+            f" {self._execution.pid} was killed"
         )
 
     @staticmethod
@@ -163,6 +165,11 @@ class Exchange:
     def answer(self, head: ResponseHead, *, has_body: bool) -> None:
         """Begin to give the body; without one (HEAD, 204, 304) the script runs on and its output is thrown away."""
         self._answer = self._body(head.content_length) if has_body else self._no_body()
+
+    def leave(self) -> None:
+        """Take no more of the answer, and let the script finish: what it has to say is said (a local redirect)."""
+        self._is_answered = True
+        self.close()
 
     @property
     def has_bytes(self) -> bool:
@@ -219,15 +226,17 @@ class Exchange:
             deadline = self._silent_since + self._limits.timeout
             if self._limits.max_time is not None:
                 deadline = min(deadline, self._begin + self._limits.max_time)
-            piece_or_none = self._read(deadline)
-            if piece_or_none is not None:
-                return piece_or_none
             now = time.monotonic()
             if self._limits.max_time is not None and now >= self._begin + self._limits.max_time:
+                # looked at first: a script that always has more to say must not run on behind a slow client
                 raise ScriptTimeout(
                     f"{self._label}: still running after {now - self._begin:.1f} s"
                     f" (max_time={self._limits.max_time:g}); process group {self._execution.pid} was killed"
                 )
+            piece_or_none = self._read(deadline)
+            if piece_or_none is not None:
+                return piece_or_none
+            now = time.monotonic()
             if now >= self._silent_since + self._limits.timeout:
                 raise ScriptTimeout(
                     f"{self._label}: no output for {now - self._silent_since:.1f} s (timeout={self._limits.timeout:g});"
@@ -339,15 +348,17 @@ class Exchange:
 
     def _release(self) -> None:
         """Log what is left to be said, and give everything back."""
-        for _ in range(16):  # more than the pipes hold, and a child in the background may hold them open for ever
-            events = self._pipes.wait(0)
-            if not events:
-                break
-            self._log_stderr(b"".join(data for source, data in events if source is Source.STDERR))
-        if self._stderr_rest:
-            self._log_stderr(b"\n")
-        self._pipes.close()
-        self._execution.close()
+        try:
+            for _ in range(16):  # more than the pipes hold, and a child in the background may hold them open for ever
+                events = self._pipes.wait(0)
+                if not events:
+                    break
+                self._log_stderr(b"".join(data for source, data in events if source is Source.STDERR))
+            if self._stderr_rest:
+                self._log_stderr(b"\n")
+        finally:
+            self._pipes.close()
+            self._execution.close()
         was_whole = self._is_answered or self._output_ended
         if was_whole and self.exit_status and not self.exit_status.is_success and not self._is_end_told:
             self._log(f"{self._label}: {self.exit_status}")

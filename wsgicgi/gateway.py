@@ -10,6 +10,7 @@ import dataclasses
 import errno
 import io
 import os
+import shutil
 import sys
 import urllib.parse
 from collections.abc import Callable, Iterable, Sequence
@@ -33,7 +34,9 @@ from .errors import (
     TooManyRedirects,
     error_response,
     log,
+    printable,
     redirect_response,
+    write_log,
 )
 from .exchange import Exchange, Limits
 from .paths import PathRules, Script, canonical, find_script, is_python, script_command, shown
@@ -133,7 +136,7 @@ class CGIScript:
     ) -> None:
         self.file = Path(os.path.abspath(os.fsdecode(file)))
         self.config = load({"directory": self.file.parent if directory is None else directory, **settings})
-        self._args = tuple(args)
+        self._args = _interpreter(args or self.config.interpreters.get(self.file.suffix.lower(), ()))
         self._gateway = _Gateway(self.config, runner)
         if not self.file.is_file():
             raise ConfigError(f"CGIScript: there is no file {str(self.file)!r}: give the path of a program")
@@ -170,9 +173,7 @@ class _Gateway:
         self.runner = RUNNERS["spawn"]() if runner is None else runner
         self._config = config
         self._base = {**metavars.inherited(os.environ, config.pass_env), **metavars.native(config.env)}
-        self._limits = Limits(
-            timeout=config.timeout, max_time=config.max_time, max_header_bytes=config.max_header_bytes
-        )
+        self._limits = Limits(timeout=config.timeout, max_time=config.max_time)
 
     def respond(
         self, environ: WSGIEnvironment, start_response: StartResponse, script: Script, *, redirect_app: WSGIApplication
@@ -183,7 +184,7 @@ class _Gateway:
         except GatewayError as error:
             return error_response(error, environ, start_response)
         if head.kind is Kind.LOCAL_REDIRECT:
-            exchange.close()
+            exchange.leave()
             return self._redirect(environ, start_response, head, redirect_app)
         try:
             has_body = _has_body(environ, head)
@@ -252,18 +253,12 @@ class _Gateway:
             raise ScriptCannotStart(f"{url}: cannot start: {why_not_started(error, script.command)}") from None
 
     def _exchange(self, environ: WSGIEnvironment, script: Script, execution: Execution) -> Exchange:
-        errors = environ["wsgi.errors"]
-
-        def write_stderr(lines: str) -> None:
-            errors.write(lines)
-            errors.flush()
-
         exchange = Exchange(
             execution,
-            label=shown(environ.get("SCRIPT_NAME", "") + script.script_path),
+            label=printable(shown(environ.get("SCRIPT_NAME", "") + script.script_path)) or script.file.name,
             limits=self._limits,
             log=lambda message: log(environ, message),
-            write_stderr=write_stderr,
+            write_stderr=lambda lines: write_log(environ, lines),
             is_client_gone=presence(environ),
         )
         environ["wsgicgi.exchange"] = exchange
@@ -301,6 +296,16 @@ class _Gateway:
             }
         )
         return redirect_app(redirected, start_response)
+
+
+def _interpreter(words: Sequence[str]) -> tuple[str, ...]:
+    """The words before a script with the full path of the program that they name."""
+    if not words:
+        return ()
+    program = shutil.which(words[0])
+    if program is None:
+        raise ConfigError(f"CGIScript: args: there is no program {words[0]!r}: install it, or give its full path")
+    return (os.path.abspath(program), *words[1:])
 
 
 def _has_body(environ: WSGIEnvironment, head: ResponseHead) -> bool:

@@ -109,8 +109,6 @@ def build(
         "REDIRECT_STATUS": "200",  # php-cgi runs nothing without it
         "UNIQUE_ID": request_id(environ),
     }
-    if _authority(environ):
-        metavars["HTTP_HOST"] = _authority(environ)
     if content_length is not None:
         metavars["CONTENT_LENGTH"] = str(content_length)
     if environ.get("CONTENT_TYPE"):
@@ -156,7 +154,7 @@ def _request_fields(environ: WSGIEnvironment, *, pass_authorization: bool) -> di
 
 def _server_name(environ: WSGIEnvironment) -> str:
     """The name that the client asked for, else the server's own; never what is no name at all."""
-    asked = _HOST.fullmatch(_authority(environ) or environ.get("HTTP_HOST", ""))
+    asked = _HOST.fullmatch(environ.get("HTTP_HOST", ""))
     own = str(environ["SERVER_NAME"])
     if ":" in own and not own.startswith("["):
         own = f"[{own}]"
@@ -167,10 +165,10 @@ def _server_name(environ: WSGIEnvironment) -> str:
     return "localhost"
 
 
-def _authority(environ: WSGIEnvironment) -> str:
-    """The host in a target in absolute form: it goes before the Host field (RFC 9112 section 3.2.2)."""
+def authority(environ: WSGIEnvironment) -> str | None:
+    """The host in a target in absolute form, which goes before the Host field (RFC 9112 section 3.2.2)."""
     absolute = _ABSOLUTE_FORM.fullmatch(_raw_target(environ))
-    return absolute[1] if absolute else ""
+    return absolute[1] if absolute else None
 
 
 def _raw_target(environ: WSGIEnvironment) -> str:
@@ -185,9 +183,12 @@ def _server_port(environ: WSGIEnvironment) -> str:
 
 
 def _remote_addr(environ: WSGIEnvironment) -> str:
-    """The client's address; on a Unix socket it is on this machine (section 4.1.8 wants an address in any case)."""
+    """The client's address (section 4.1.8); nobody's where it is not known, on a Unix socket.
+
+    It must not be this machine's own: scripts take that for a sign of trust, and a proxy may be behind the socket.
+    """
     address = str(environ.get("REMOTE_ADDR", ""))
-    return address if _is_address(address) else "127.0.0.1"
+    return address if _is_address(address) else "0.0.0.0"
 
 
 def _is_address(text: str) -> bool:

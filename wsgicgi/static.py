@@ -154,14 +154,19 @@ class StaticMiddleware:
         entries = []
         try:
             for found in visible_names(self._rules, directory):
-                status = found.stat()
+                try:
+                    status = found.stat()
+                except FileNotFoundError:  # gone since it was listed
+                    continue
                 entries.append(
                     listing.Entry(name=found.name, is_dir=found.is_dir(), size=status.st_size, mtime=status.st_mtime)
                 )
         except PermissionError:
             raise Forbidden(f"{shown(path)}: {directory} may not be read by this server") from None
         except OSError as error:
-            raise OutOfResources(f"{shown(path)}: {directory}: {error.strerror}") from None
+            if error.errno in NO_RESOURCES:
+                raise OutOfResources(f"{shown(path)}: {directory}: {error.strerror}") from None
+            raise NotFound(f"{shown(path)}: {directory}: {error.strerror}") from None
         accepted = parse_accept_header(environ.get("HTTP_ACCEPT"), MIMEAccept)
         wants_json = accepted.best_match(["text/html", "application/json"]) == "application/json"
         make, media_type = (

@@ -99,3 +99,22 @@ LIMITS: tuple[Limit, ...] = (
         reason="Every connection is closed after one answer (no keep-alive).",
     ),
 )
+
+
+#: What the kinds are called in the README.
+NAMES = {
+    "gunicorn": "gunicorn gthread",
+    "gunicorn-sync": "gunicorn sync",
+    "gunicorn-gevent": "gunicorn gevent",
+    "waitress": "waitress",
+    "dev": "wsgicgi-dev",
+}
+
+
+def readme_list() -> str:
+    """The limits as the README has them: a sentence each, and whose it is."""
+    kinds: dict[str, list[str]] = {}
+    for limit in LIMITS:
+        named = kinds.setdefault(limit.reason, [])
+        named += [NAMES[kind] for kind in limit.kinds if NAMES[kind] not in named]
+    return "\n".join(f"* {reason} ({', '.join(named)})" for reason, named in kinds.items())

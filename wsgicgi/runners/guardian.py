@@ -7,12 +7,17 @@ a slot each, with the number of its process group, so that starting and reaping 
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import mmap
 import os
 import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
+
+from wsgicgi.errors import NO_RESOURCES
 
 #: Scripts at once that have a slot; those beyond it are not ended when the server is killed.
 SLOTS = 4096
@@ -43,18 +48,19 @@ while groups and time.monotonic() < deadline:
 signal_all(signal.SIGKILL, groups)
 """
 
+_logger = logging.getLogger("wsgicgi")
+_lock = threading.Lock()
+_guardian: Guardian | None = None
+_is_possible = True
+
 
 class Guardian:
-    """The guardian of this process's scripts."""
+    """The guardian of this process's scripts. There is one a process: ``find`` gives it."""
 
     def __init__(self) -> None:
-        self.owner = os.getpid()
-        self._is_closed = False
-        self._lock = threading.Lock()
         self._free = list(range(SLOTS))
-        with tempfile.TemporaryFile() as file:
-            file.truncate(SLOTS * SLOT_BYTES)
-            self._memory = mmap.mmap(file.fileno(), 0)
+        with _shared_memory() as file:
+            self._memory = mmap.mmap(file, SLOTS * SLOT_BYTES)
             self._slots = memoryview(self._memory).cast("i")
             its_stdin, self._our_end = os.pipe()
             try:
@@ -64,7 +70,7 @@ class Guardian:
                     stdout=file,
                     stderr=subprocess.DEVNULL,
                     cwd="/",
-                    env={},
+                    env={name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
                     start_new_session=True,
                 )
             except BaseException:
@@ -75,30 +81,79 @@ class Guardian:
 
     def add(self, group: int) -> int | None:
         """Watch over a process group; gives its slot."""
-        with self._lock:
-            if self._is_closed or not self._free:
-                return None
-            slot = self._free.pop()
-            self._slots[slot] = group
+        with _lock:
+            slot = self._free.pop() if self._free else None
+            if slot is not None:
+                self._slots[slot] = group
             return slot
 
     def remove(self, slot: int | None) -> None:
         """Forget a process group, which has ended."""
-        with self._lock:
-            if slot is not None and not self._is_closed:
+        with _lock:
+            if slot is not None and self is _guardian:
                 self._slots[slot] = 0
                 self._free.append(slot)
 
-    def close(self) -> None:
-        """Let the guardian go; what is still in its slots is ended by it. In a forked child: only forget it."""
-        with self._lock:
-            if self._is_closed:
-                return
-            self._is_closed = True
-            os.close(self._our_end)
-            self._slots.release()
-            self._memory.close()
-        if self.owner == os.getpid():
+    def close(self, *, is_ours: bool = True) -> None:
+        """Let the guardian go; what is still in its slots is ended by it. One of a parent process is only forgotten."""
+        os.close(self._our_end)
+        self._slots.release()
+        self._memory.close()
+        if is_ours:
             self._process.wait()
         else:
             self._process.returncode = 0  # not our child
+
+
+@contextlib.contextmanager
+def _shared_memory() -> Iterator[int]:
+    """A file for the slots, with all its blocks: a missing one would be a bus error when it is written to."""
+    if sys.platform == "linux":
+        file = os.memfd_create("wsgicgi-guardian")
+        try:
+            os.truncate(file, SLOTS * SLOT_BYTES)
+            yield file
+        finally:
+            os.close(file)
+    else:
+        with tempfile.TemporaryFile(buffering=0) as spool:
+            spool.write(bytes(SLOTS * SLOT_BYTES))
+            yield spool.fileno()
+
+
+def find() -> Guardian | None:
+    """The guardian of this process, started with its first script; None where there can be none.
+
+    Raises:
+        OSError: No process, memory or descriptor is left for it now.
+    """
+    global _guardian, _is_possible  # noqa: PLW0603  # one a process, as a process is
+    with _lock:
+        if _guardian is None and _is_possible:
+            try:
+                _guardian = Guardian()
+            except OSError as error:
+                if error.errno in NO_RESOURCES:
+                    raise
+                # a server that gave up root may not be able to run its own interpreter again
+                _is_possible = False
+                _logger.warning("no guardian (%s): if this process is killed, its scripts run on", error)
+        return _guardian
+
+
+def close() -> None:
+    """Let this process's guardian go."""
+    global _guardian
+    with _lock:
+        guardian, _guardian = _guardian, None
+    if guardian is not None:
+        guardian.close()
+
+
+def forget() -> None:
+    """In a process that was just forked: leave the guardian to the one that has it."""
+    global _guardian, _lock  # noqa: PLW0603
+    _lock = threading.Lock()  # a thread that is not here may have held the other
+    guardian, _guardian = _guardian, None
+    if guardian is not None:
+        guardian.close(is_ours=False)

@@ -8,7 +8,6 @@ all its children that stay in it end with it, and none of them can reach the ter
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import select
 import signal
@@ -18,16 +17,13 @@ import threading
 import time
 import weakref
 
-from ..errors import NO_RESOURCES
+from . import guardian
 from .base import Execution, ExitStatus, Invocation
-from .guardian import Guardian
 
 #: Seconds between SIGTERM and SIGKILL.
 KILL_GRACE = 3.0
 
 _WINDOWS = sys.platform == "win32"
-
-_logger = logging.getLogger("wsgicgi")
 
 
 class SpawnRunner:
@@ -35,16 +31,10 @@ class SpawnRunner:
 
     def __init__(self) -> None:
         self._running: weakref.WeakSet[_Process] = weakref.WeakSet()
-        self._lock = threading.Lock()
-        self._guardian: Guardian | None = None
-        self._can_have_guardian = True
-        # The interpreter's own end is the last chance: no script outlives the server that started it. When the server
-        # is killed, the guardian does it.
-        atexit.register(_close_at_exit, weakref.ref(self))
 
     def start(self, invocation: Invocation) -> Execution:
         """Start a script; see ``Runner``."""
-        guardian = self._find_guardian()
+        watcher = None if _WINDOWS else guardian.find()
         our_stdout, script_stdout = os.pipe()
         try:
             our_stderr, script_stderr = os.pipe()
@@ -54,7 +44,7 @@ class SpawnRunner:
             raise
         try:
             popen = _popen(invocation, script_stdout, script_stderr)
-            process = _Process(popen, stdout=our_stdout, stderr=our_stderr, guardian=guardian)
+            process = _Process(popen, stdout=our_stdout, stderr=our_stderr, watcher=watcher)
         except BaseException:
             os.close(our_stdout)
             os.close(our_stderr)
@@ -62,50 +52,51 @@ class SpawnRunner:
         finally:
             os.close(script_stdout)
             os.close(script_stderr)
-        with self._lock:
+        with _lock:
             self._running.add(process)
+            _all_running.add(process)
         return process
-
-    def _find_guardian(self) -> Guardian | None:
-        """This process's guardian: started with the first script, and anew in a process that was forked since."""
-        if _WINDOWS:
-            return None
-        with self._lock:
-            if self._guardian is not None and self._guardian.owner != os.getpid():
-                self._guardian.close()
-                self._guardian = None
-            if self._guardian is None and self._can_have_guardian:
-                try:
-                    self._guardian = Guardian()
-                except OSError as error:
-                    if error.errno in NO_RESOURCES:
-                        raise
-                    # a server that gave up root may not be able to run its own interpreter again
-                    self._can_have_guardian = False
-                    _logger.warning("no guardian (%s): if this process is killed, its scripts run on", error)
-                else:
-                    weakref.finalize(self, self._guardian.close)
-            return self._guardian
 
     def close(self) -> None:
         """End all scripts that still run, all at once."""
-        with self._lock:
-            running = [process for process in self._running if process.wait(0) is None]
-        threads = [threading.Thread(target=process.terminate) for process in running]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        with self._lock:
-            if self._guardian is not None:
-                self._guardian.close()
-                self._guardian = None
+        _end_all(self._running)
 
 
-def _close_at_exit(reference: weakref.ref[SpawnRunner]) -> None:
-    runner = reference()
-    if runner is not None:
-        runner.close()
+_lock = threading.Lock()  # for both sets
+_all_running: weakref.WeakSet[_Process] = weakref.WeakSet()
+
+
+def _end_all(processes: weakref.WeakSet[_Process]) -> None:
+    with _lock:
+        candidates = list(processes)
+    # a forked process has its parent's scripts in the set, but they are not its own
+    running = [each for each in candidates if each.owner == os.getpid() and each.wait(0) is None]
+    threads = [threading.Thread(target=process.terminate) for process in running]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _end() -> None:
+    """The interpreter's own end is the last chance: no script outlives the server that started it.
+
+    When the server is killed, its guardian ends them.
+    """
+    _end_all(_all_running)
+    guardian.close()
+
+
+def _forget() -> None:
+    """In a process that was just forked: a thread that is not here may have held the lock."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()
+    guardian.forget()
+
+
+atexit.register(_end)
+if not _WINDOWS:
+    os.register_at_fork(after_in_child=_forget)
 
 
 def _popen(invocation: Invocation, script_stdout: int, script_stderr: int) -> subprocess.Popen[bytes]:
@@ -144,10 +135,13 @@ def _text(value: str) -> str:
 class _Process:
     """An Execution that is a child process and leads a process group."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], *, stdout: int, stderr: int, guardian: Guardian | None) -> None:
+    def __init__(
+        self, popen: subprocess.Popen[bytes], *, stdout: int, stderr: int, watcher: guardian.Guardian | None
+    ) -> None:
+        self.owner = os.getpid()
         self._popen = popen
-        self._guardian = guardian
-        self._slot = guardian.add(popen.pid) if guardian is not None else None
+        self._watcher = watcher
+        self._slot = watcher.add(popen.pid) if watcher is not None else None
         self._status: ExitStatus | None = None
         self._lock = threading.Lock()
         self.pid = popen.pid
@@ -164,8 +158,8 @@ class _Process:
             with self._lock:
                 if self._status is None:
                     self._status = _exit_status(self._popen.wait())
-                    if self._guardian is not None:
-                        self._guardian.remove(self._slot)
+                    if self._watcher is not None:
+                        self._watcher.remove(self._slot)
         return self._status
 
     def _ends_within(self, timeout: float) -> bool:
@@ -221,7 +215,11 @@ def _has_living_member(group: int) -> bool:
     """Whether a process group has more than zombies in it: in a container without an init these stay for ever."""
     if sys.platform != "linux":
         return True
-    for name in os.listdir("/proc"):
+    try:
+        names = os.listdir("/proc")
+    except OSError:  # a chroot without it
+        return True
+    for name in names:
         if name.isdigit():
             try:
                 with open(f"/proc/{name}/stat", "rb") as file:
