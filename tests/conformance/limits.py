@@ -98,6 +98,16 @@ LIMITS: tuple[Limit, ...] = (
         kinds=("gunicorn-sync",),
         reason="Every connection is closed after one answer (no keep-alive).",
     ),
+    Limit(
+        check="test_slow_scripts_do_not_hold_up_others",
+        kinds=("gunicorn-sync",),
+        reason="A worker serves one request at a time: slow scripts hold up others when all workers are taken.",
+    ),
+    Limit(
+        check="test_unfinished_heads_do_not_hold_up_others",
+        kinds=("gunicorn", "gunicorn-sync"),
+        reason="A request's head is read by the thread that would serve it: clients that do not finish theirs hold it.",
+    ),
 )
 
 
