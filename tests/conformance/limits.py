@@ -108,6 +108,11 @@ LIMITS: tuple[Limit, ...] = (
         kinds=("gunicorn", "gunicorn-sync"),
         reason="A request's head is read by the thread that would serve it: clients that do not finish theirs hold it.",
     ),
+    Limit(
+        check="test_slow_readers_do_not_hold_up_others",
+        kinds=("gunicorn", "gunicorn-sync"),
+        reason="After an answer that ends a connection it waits up to 2 s for the client's end of it, serving nobody.",
+    ),
 )
 
 

@@ -74,3 +74,18 @@ def test_waitress_ends_at_once_when_it_is_asked_to_stop(tmp_path: Path) -> None:
         assert server.process.wait(10) == -signal.SIGTERM
         with pytest.raises(wire.Fault):
             connection.read()
+
+
+@pytest.mark.parametrize("kind", sorted(kinds_of("test_slow_readers_do_not_hold_up_others")))
+def test_client_that_does_not_close_holds_up_others(kind: str, tmp_path: Path) -> None:
+    """After an answer that ends a connection gunicorn waits for the client's end of it, in its only loop."""
+    with bare(kind, tmp_path, ["-w", "1"]) as server:
+
+        def holds_up_others() -> bool:
+            with wire.Connection(server.port) as connection:
+                connection.send(wire.request("GET", "/", version="HTTP/1.0"))
+                assert connection.read_head().status == 200
+                return not is_answered(server)
+
+        servers.wait_until(holds_up_others, "the loop waits for one client", 30)
+        servers.wait_until(lambda: is_answered(server), "it goes on", 20)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import secrets
+import socket
+import threading
 from typing import TYPE_CHECKING
 
 import wire
@@ -83,3 +85,31 @@ def test_failures_leave_the_server_as_it_was(host: Host) -> None:
     with as_before(host.server), concurrent.futures.ThreadPoolExecutor(8) as pool:
         for done in [pool.submit(fail, i) for i in range(150)]:
             done.result()
+
+
+def test_slow_readers_do_not_hold_up_others(host: Host) -> None:
+    # CWE-400: twenty clients take their answers in small pieces; others are served before these are done
+    over = threading.Event()
+
+    def read_slowly(_: int) -> int:
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+            sock.settimeout(60)
+            sock.connect(("127.0.0.1", host.port))
+            sock.sendall(f"GET {steps(['out', CT], ['fill', 1_000_000])} HTTP/1.0\r\n\r\n".encode())
+            size = 0
+            while piece := sock.recv(4096):
+                size += len(piece)
+                if not over.is_set():
+                    over.wait(0.05)
+        return size
+
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        slow = [pool.submit(read_slowly, i) for i in range(20)]
+        try:
+            for _ in range(3):
+                quick(host)
+            assert not any(each.done() for each in slow)
+        finally:
+            over.set()
+        assert all(each.result() > 1_000_000 for each in slow)
