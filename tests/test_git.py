@@ -143,7 +143,9 @@ def test_compressed_request_reaches_git_as_it_was_sent(hosted: Hosted, tmp_path:
     clone_dir, trace_file = tmp_path / "clone", tmp_path / "trace"
     git("clone", "--quiet", hosted.url, clone_dir)
     for number in range(60):
-        git("commit", "--quiet", "--allow-empty", "--message", f"Local {number}", cwd=clone_dir)
+        # git tells of the newest commits first: these must all be newer than what both sides have
+        date = {"GIT_COMMITTER_DATE": f"{1_900_000_000 + number} +0000"}
+        git("commit", "--quiet", "--allow-empty", "--message", f"Local {number}", cwd=clone_dir, variables=date)
     (hosted.source_dir / "README").write_text("Version 5\n")
     commit_all(hosted.source_dir, "Change 5")
     git("push", "--quiet", hosted.bare_dir, "HEAD:main", cwd=hosted.source_dir)
