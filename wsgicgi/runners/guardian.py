@@ -94,15 +94,14 @@ class Guardian:
                 self._slots[slot] = 0
                 self._free.append(slot)
 
-    def close(self, *, is_ours: bool = True) -> None:
-        """Let the guardian go; what is still in its slots is ended by it. One of a parent process is only forgotten."""
+    def close(self) -> None:
+        """Let the guardian go; what is still in its slots is ended by it, once no process has the pipe's other end."""
         os.close(self._our_end)
         self._slots.release()
         self._memory.close()
-        if is_ours:
-            self._process.wait()
-        else:
-            self._process.returncode = 0  # not our child
+        # Nobody waits for it: this process is about to end, or is not its parent. At the end of a process under gevent
+        # there is nothing left that could tell of a child's end.
+        self._process.returncode = 0
 
 
 @contextlib.contextmanager
@@ -156,4 +155,4 @@ def forget() -> None:
     _lock = threading.Lock()  # a thread that is not here may have held the other
     guardian, _guardian = _guardian, None
     if guardian is not None:
-        guardian.close(is_ours=False)
+        guardian.close()
