@@ -146,14 +146,22 @@ def test_refusal_of_the_system_is_an_oserror(runner: Runner, argv: tuple[str, ..
 class Talk:
     """An exchange with what it logged."""
 
-    def __init__(self, execution: Execution, pipes: type, *, timeout: float = 20, gone: bool = False) -> None:
+    def __init__(
+        self,
+        execution: Execution,
+        pipes: type,
+        *,
+        timeout: float = 20,
+        max_time: float | None = None,
+        gone: bool = False,
+    ) -> None:
         self.pid = execution.pid
         self.messages: list[str] = []
         self.stderr: list[str] = []
         self.exchange = Exchange(
             execution,
             label="/cgi-bin/x",
-            limits=Limits(timeout=timeout, max_time=None),
+            limits=Limits(timeout=timeout, max_time=max_time),
             log=self.messages.append,
             write_stderr=self.stderr.append,
             is_client_gone=lambda: gone,
@@ -237,6 +245,16 @@ def test_silence_is_a_timeout_but_a_slow_client_is_not(talk: Callable[..., Talk]
     assert next(one.exchange) == b"b\n"
     with pytest.raises(ResponseCutShort, match=r"no output for 1\.\d s \(timeout=1\)"):
         next(one.exchange)
+
+
+def test_what_a_script_left_when_it_ended_in_time_is_not_cut(talk: Callable[..., Talk]) -> None:
+    """``max_time`` is the script's: the rest of its answer may wait in the pipe for a slow client."""
+    one = talk(SAY + "head -c 50000 /dev/zero", max_time=1)  # it fits into the pipe, so that the script can end
+    head = one.exchange.read_head(HeadParser(max_bytes=65536))
+    one.exchange.answer(head, has_body=True)
+    begin = time.monotonic()
+    wait_until(lambda: time.monotonic() - begin > 1.2, "the client is slower than max_time")
+    assert b"".join(one.exchange) == bytes(50_000)
 
 
 def test_head_that_comes_too_slowly_is_a_timeout(talk: Callable[..., Talk]) -> None:

@@ -6,7 +6,7 @@ The way of a request::
       CGIMiddleware.__call__           what names no script goes on to StaticMiddleware:         gateway.py
                                          find_file -> open, fstat -> conditional -> file_wrapper static.py
         script    = paths.find_script(...)    -> Script        what the URL names; 404, 403      paths.py
-        body      = body.collect(...)         -> Body          the script's stdin; 408, 411, 413 body.py
+        body      = body.collect(...)         -> Body          the script's stdin; 4xx, 501, 507 body.py
         metavars  = metavars.build(...)       -> dict          what the script will see          metavars.py
         execution = runner.start(Invocation)  -> Execution     a started script; 431, 500, 503   runners/
         head      = exchange.read_head(...)   -> ResponseHead  status, fields, kind; 502, 504    exchange.py
