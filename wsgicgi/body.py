@@ -14,6 +14,7 @@ import os
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -25,6 +26,7 @@ from .errors import (
     BodyTooLarge,
     BrokenFraming,
     ClientGone,
+    GatewayError,
     LengthRequired,
     OutOfResources,
     SpoolFull,
@@ -40,6 +42,10 @@ PIPE_BYTES = 64 * 1024
 MAX_DIGITS = 30
 #: Bytes read at once.
 PIECE = 256 * 1024
+#: Bytes and seconds that the rest of a body is still taken for, when there is no room for it: a client that is cut off
+#: while it sends does not see the answer.
+DISCARDED_BYTES = 64 * 1024 * 1024
+DISCARD_SECONDS = 5.0
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -201,9 +207,22 @@ def _read(stream: BinaryIO, announced: int | None, max_bytes: int, memory: int, 
         pipe = _filled_pipe(first, owned)
         if pipe is not None:
             return Body(stdin=pipe, length=len(first))
-    file, length = _spool(first, pieces, announced, memory, owned)
+    try:
+        file, length = _spool(first, pieces, announced, memory, owned)
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            _discard(pieces)
+        raise
     os.lseek(file, 0, os.SEEK_SET)
     return Body(stdin=file, length=length)
+
+
+def _discard(pieces: Iterator[bytes]) -> None:
+    deadline = time.monotonic() + DISCARD_SECONDS
+    left = DISCARDED_BYTES
+    with contextlib.suppress(GatewayError):
+        while left > 0 and time.monotonic() < deadline and (piece := next(pieces, b"")):
+            left -= len(piece)
 
 
 def _filled_pipe(data: bytes, owned: contextlib.ExitStack) -> int | None:
