@@ -11,7 +11,7 @@ import servers
 from servers import Server
 from sites import Site
 
-from wsgicgi.runners import guardian
+from wsgicgi.runners import warden
 
 
 @pytest.fixture
@@ -44,9 +44,9 @@ def server(_shared: tuple[Server, Site]) -> Server:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _guardian() -> None:
-    """The guardian of this process comes with its first script and stays: it is no leak of the test that has it."""
-    guardian.find()
+def _warden() -> None:
+    """The warden of this process comes with its first script and stays: it is no leak of the test that has it."""
+    warden.find(None, no_new_privs=True)
 
 
 def _descriptors() -> set[str]:
@@ -60,8 +60,8 @@ def _children() -> set[int]:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:  # none at all: most tests
         return {os.getpid()}
-    # a server's guardian stays as long as the server, but comes with its first script
-    return {pid for pid in servers.descendants(os.getpid()) if not servers.is_guardian(pid)}
+    # a server's wardens stay as long as the server, but come with its first script
+    return {pid for pid in servers.descendants(os.getpid()) if not servers.is_warden(pid)}
 
 
 @pytest.fixture(autouse=True)

@@ -103,10 +103,10 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def is_guardian(pid: int) -> bool:
-    """Whether a process is what ends the scripts of a killed server (``runners/guardian``)."""
+def is_warden(pid: int) -> bool:
+    """Whether a process is one that starts and ends a server's scripts (``runners/_warden``)."""
     try:
-        return b"mmap.mmap(1, 0)" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"_warden.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
 

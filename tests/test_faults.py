@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import servers
 from programs import find
-from servers import BIN, Server, is_guardian, running, serving, steps, wait_until
+from servers import BIN, Server, is_warden, running, serving, steps, wait_until
 from sites import Site
 
 CT = "Content-Type: text/plain\n\n"
@@ -27,7 +27,7 @@ CT = "Content-Type: text/plain\n\n"
 
 def state(server: Server) -> dict[str, int]:
     """What a fault could leave behind: processes, descriptors, MiB of memory of the server and all below it."""
-    pids = [pid for pid in server.pids() if not is_guardian(pid)]
+    pids = [pid for pid in server.pids() if not is_warden(pid)]
     found = {"processes": len(pids), "descriptors": 0, "memory": 0}
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -124,12 +124,12 @@ def test_killed_scripts_do_not_concern_others(server: Server, tmp_path: Path) ->
 
 def workers(server: Server) -> list[int]:
     """The processes that start scripts."""
-    pids = [pid for pid in server.pids() if not is_guardian(pid)]
+    pids = [pid for pid in server.pids() if not is_warden(pid)]
     return pids[1:] or pids
 
 
 def test_no_script_survives_a_worker_that_is_killed(server_kind: str, site: Site, tmp_path: Path) -> None:
-    """A process that gets SIGKILL cannot end its scripts; its guardian does, with their process groups."""
+    """A process that gets SIGKILL cannot end its scripts; its warden does."""
     with serving(server_kind, site.directory, tmp_path / "log") as server:
         its_workers = workers(server)
         clients = []

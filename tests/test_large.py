@@ -51,7 +51,7 @@ def warm_server(request: pytest.FixtureRequest, site: Site, tmp_path: Path) -> I
         response, _ = server.request("POST", steps(("out", "Content-Type: text/plain\n\n"), ("hash",)), body=b"x")
         assert response.status == 200, server.log[-3000:]
         servers.wait_until(
-            lambda: len([pid for pid in server.pids() if not servers.is_guardian(pid)]) == processes,
+            lambda: len([pid for pid in server.pids() if not servers.is_warden(pid)]) == processes,
             "only the server's own processes run",
             60,
         )

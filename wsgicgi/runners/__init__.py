@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from .base import Execution, ExitStatus, Invocation, Runner
-from .spawn import SpawnRunner
+from .base import Execution, ExitStatus, Identity, Invocation, Restrictions, Runner
+from .spawn import SpawnRunner, SubprocessRunner
+from .warden import IdentityRefused
 
-RUNNERS: Mapping[str, Callable[[], Runner]] = {"spawn": SpawnRunner}
+RUNNERS: Mapping[str, Callable[[], Runner]] = {"spawn": SpawnRunner, "subprocess": SubprocessRunner}
 
-__all__ = ["RUNNERS", "Execution", "ExitStatus", "Invocation", "Runner", "SpawnRunner"]
+__all__ = [
+    "RUNNERS",
+    "Execution",
+    "ExitStatus",
+    "Identity",
+    "IdentityRefused",
+    "Invocation",
+    "Restrictions",
+    "Runner",
+    "SpawnRunner",
+]

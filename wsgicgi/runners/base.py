@@ -6,10 +6,46 @@ of a script's output are made by the runner, belong to the Execution, and are cl
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Whom a script runs as: numbers of the user, the group, and all further groups."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restrictions:
+    """What the system holds a script to from its first instruction on; None: as the server itself.
+
+    Attributes:
+        max_cpu: Seconds of processor time of one process (RLIMIT_CPU).
+        max_memory: Bytes of address space of one process (RLIMIT_AS).
+        max_processes: Processes and threads that the scripts' user may have beside those that are no scripts'
+            (RLIMIT_NPROC, which counts a user's).
+        max_file_size: Bytes of a file that is written (RLIMIT_FSIZE).
+        max_open_files: Descriptors of one process (RLIMIT_NOFILE).
+        umask: Bits of mode that new files do not get.
+        nice: How much is added to the niceness: 0 to 19.
+        no_new_privs: Whether set-user-id programs run without the rights of their owners (PR_SET_NO_NEW_PRIVS; Linux).
+    """
+
+    max_cpu: int | None = None
+    max_memory: int | None = None
+    max_processes: int | None = None
+    max_file_size: int | None = None
+    max_open_files: int | None = None
+    umask: int | None = None
+    nice: int | None = None
+    no_new_privs: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,20 +57,48 @@ class Invocation:
         metavars: The whole environment, as native WSGI strings (bytes as latin-1).
         cwd: The working directory.
         stdin: A descriptor for standard input; stays the caller's.
+        identity: Whom it runs as; None: the server's own user.
+        restrictions: What it is held to.
     """
 
     argv: tuple[str, ...]
     metavars: Mapping[str, str]
     cwd: str
     stdin: int
+    identity: Identity | None = None
+    restrictions: Restrictions = Restrictions()
+
+    def environment(self) -> dict[bytes, bytes]:
+        """The environment in bytes, as POSIX systems have it."""
+        return {name.encode("latin-1"): _bytes(value) for name, value in self.metavars.items()}
+
+    def environment_texts(self) -> dict[str, str]:
+        """The environment in texts, as Windows has it."""
+        return {os.fsdecode(_bytes(name)): os.fsdecode(_bytes(value)) for name, value in self.metavars.items()}
+
+
+def _bytes(value: str) -> bytes:
+    try:
+        return value.encode("latin-1")
+    except UnicodeEncodeError:  # no native string after all: REMOTE_USER from an application, say
+        return value.encode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExitStatus:
-    """How a script ended: ``code`` 0 to 255, or the number of the ``signal`` that killed it."""
+    """How a script ended: ``code`` 0 to 255, or the number of the ``signal`` that killed it.
+
+    ``max_rss`` is the most memory that it had, in bytes; 0 where that is not known.
+    """
 
     code: int = 0
     signal: int = 0
+    max_rss: int = field(default=0, compare=False)
+
+    @classmethod
+    def of(cls, returncode: int, *, max_rss: int = 0) -> ExitStatus:
+        """Make it from a return code in the way of ``subprocess``: negative for signals."""
+        return cls(code=max(returncode, 0), signal=max(-returncode, 0), max_rss=max_rss)
 
     @property
     def is_success(self) -> bool:
@@ -52,6 +116,10 @@ class ExitStatus:
 
 class Execution(Protocol):
     """One started script."""
+
+    @property
+    def owner(self) -> int:
+        """The process id of the server's process that started it."""
 
     @property
     def pid(self) -> int:
@@ -73,7 +141,10 @@ class Execution(Protocol):
         """Wait for its end, at most ``timeout`` seconds (None: for ever); None when it still runs."""
 
     def terminate(self) -> ExitStatus:
-        """End it and all of its process group, and reap it: politely first, then by force."""
+        """End it with all that it started, politely first, then by force; returns when the script itself has ended.
+
+        What it started may take up to the time between the two steps longer, which nobody has to wait for.
+        """
 
     def close(self) -> None:
         """Close our descriptors; may be called twice. The script must have ended."""
@@ -86,7 +157,7 @@ class Runner(Protocol):
         """Start a script.
 
         Raises:
-            OSError: The system refuses; ``errno`` tells why.
+            OSError: The system refuses; ``errno`` tells why, ``filename`` what it is about, if not the program.
         """
 
     def close(self) -> None:

@@ -1,0 +1,488 @@
+"""The warden: a small process that starts a server's scripts, holds them to their limits, and ends them.
+
+It runs in a bare interpreter (``python -I -S``) and uses nothing of ours, so it has few megabytes whatever the server
+has, and a start never copies a large process. It has taken the scripts' identity before it says that it is ready, for
+good, and what it starts inherits it; so no script can run with half of a change.
+
+Standard input is a socket to the server. Frames come in on it, each a kind, a length and that many bytes (marshal):
+
+* ``S`` with four descriptors (a script's standard input, output and error, and the pipe for records): start a script;
+* ``T``: end one, with all that it started.
+
+Records about a script go out through its own pipe: started (pid), refused (errno, at what), ended (status, memory).
+The end of the socket is the end of the server, however it came: then everything that runs is ended.
+
+Linux: it is the reaper of its scripts' orphans (PR_SET_CHILD_SUBREAPER), so that processes which made a session of
+their own are still found below it. No other process can look into it (PR_SET_DUMPABLE).
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import errno
+import marshal
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+
+if sys.platform != "win32":
+    import resource
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+KILL_GRACE = 3.0  # seconds between SIGTERM and SIGKILL
+KILL_TICK = 0.05  # seconds between looks at what is still there
+KILL_SECONDS = 10.0  # after which what cannot be killed (a process in the kernel) is left
+COUNT_SECONDS = 1.0  # how long a count of a user's other processes holds
+
+FRAME = struct.Struct("=cI")
+RECORD = struct.Struct("=iiiq")
+READY, STARTED, REFUSED, ENDED = range(4)
+AT_PROGRAM, AT_DIRECTORY, AT_LIMITS = range(3)
+
+PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 4, 36, 38
+
+IS_LINUX = sys.platform == "linux"
+
+# Those that Python or we ignore; a script begins with all at their defaults.
+DEFAULT_SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGPIPE", "SIGXFZ", "SIGXFSZ", "SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGCHLD")
+    if hasattr(signal, name)
+]
+
+
+def become(identity: tuple[int, int, list[int]]) -> None:
+    """Take an identity for good, and make sure of it."""
+    uid, gid, groups = identity
+    os.setgroups(groups)
+    os.setgid(gid)  # for root: the real, the effective and the saved one
+    os.setuid(uid)
+    have = (os.getuid(), os.geteuid(), os.getgid(), os.getegid())
+    if have != (uid, uid, gid, gid) or set(os.getgroups()) - {gid} != set(groups) - {gid}:
+        raise PermissionError(errno.EPERM, "the identity was not taken")
+    if uid != 0:
+        with contextlib.suppress(PermissionError):
+            os.setuid(0)
+            raise OSError(errno.EPERM, "the identity could be given up again")
+
+
+def control(*, no_new_privs: bool) -> None:
+    """Set what only prctl can."""
+    if not IS_LINUX:
+        return
+    import ctypes  # noqa: PLC0415  # not needed on other systems
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    wanted = [(PR_SET_DUMPABLE, 0), (PR_SET_CHILD_SUBREAPER, 1)] + [(PR_SET_NO_NEW_PRIVS, 1)] * no_new_privs
+    for option, value in wanted:
+        if libc.prctl(option, value, 0, 0, 0) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, "prctl: " + os.strerror(number))
+
+
+class Script:
+    """One that runs, or whose processes are being ended."""
+
+    def __init__(self, number: int, *, records: int, mark: bytes | None) -> None:
+        self.number = number
+        self.pid = 0
+        self.records = records
+        self.mark = mark
+        self.is_reaped = False
+        self.next_look: float | None = None  # when to see what is left of it; None while nobody wants its end
+        self.kill_at = 0.0
+        self.give_up_at = 0.0
+
+    def tell(self, kind: int, value: int, *, at: int = 0, max_rss: int = 0) -> None:
+        """Write a record. Nobody may be there to read it."""
+        with contextlib.suppress(OSError):
+            os.write(self.records, RECORD.pack(kind, value, at, max_rss))
+
+    def begin_end(self) -> None:
+        """Ask all of its processes to end."""
+        if self.next_look is None:
+            self.kill_at = time.monotonic() + KILL_GRACE
+            self.give_up_at = self.kill_at + KILL_SECONDS
+            self.next_look = 0.0
+            self.signal_all(signal.SIGTERM)
+
+    def go_on_ending(self, now: float) -> bool:
+        """Kill what had its time; whether nothing is left."""
+        if self.next_look is None or now < self.next_look:
+            return False
+        self.next_look = now + KILL_TICK
+        number = signal.SIGKILL if now >= self.kill_at else 0
+        return (not self.signal_all(number) and self.is_reaped) or now >= self.give_up_at
+
+    def signal_all(self, number: int) -> bool:
+        """Signal all processes that come from it; whether there is one."""
+        found = members(self)
+        if found is None:  # a system without /proc: its process group, then
+            try:
+                os.killpg(self.pid, number)
+            except OSError:
+                return False
+            return True
+        for pid in found:
+            with contextlib.suppress(OSError):
+                os.kill(pid, number)
+        return bool(found)
+
+
+def members(script: Script) -> set[int] | None:
+    """The living processes of a script: its session, orphans with its mark, what comes from these; None: unknown."""
+    processes = table()
+    if processes is None:
+        return None
+    me = os.getpid()
+    children: dict[int, list[int]] = {}
+    found = set()
+    for pid, (parent, session, _threads) in processes.items():
+        children.setdefault(parent, []).append(pid)
+        is_orphan = parent == me and pid not in scripts_by_pid
+        if session == script.pid or (is_orphan and has_mark(pid, script.mark)):
+            found.add(pid)
+    if not script.is_reaped and script.pid in processes:
+        found.add(script.pid)
+    todo = list(found)
+    while todo:
+        for child in children.get(todo.pop(), ()):
+            if child not in found:
+                found.add(child)
+                todo.append(child)
+    return found
+
+
+def has_mark(pid: int, mark: bytes | None) -> bool:
+    """Whether a process was started with a script's environment."""
+    if not mark:
+        return False
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return mark in file.read().split(b"\0")
+    except OSError:
+        return False
+
+
+def table() -> dict[int, tuple[int, int, int]] | None:
+    """All living processes: parent, session, number of threads; None where the system does not say."""
+    processes = {}
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return None
+    for name in names:
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    fields = file.read().rpartition(b")")[2].split()
+            except OSError:
+                continue
+            if fields[0] not in b"ZX":
+                processes[int(name)] = (int(fields[1]), int(fields[3]), int(fields[17]))
+    return processes if os.getpid() in processes else None
+
+
+scripts: dict[int, Script] = {}  # by number
+scripts_by_pid: dict[int, Script] = {}  # those whose first process was not reaped yet
+counted_at = 0.0  # when this user's other processes were counted
+counted = 0  # how many threads they have
+
+
+def count_others() -> int:
+    """How many threads this user has that belong to no script of any warden."""
+    global counted_at, counted
+    now = time.monotonic()
+    if now - counted_at > COUNT_SECONDS or not counted_at:
+        processes = table() or {}
+        wardens = {pid for pid in processes if any(word.endswith(b"_warden.py") for word in words_of(pid))}
+        count = 0
+        for pid, (above, _, threads) in processes.items():
+            ancestor = above
+            while ancestor in processes and ancestor not in wardens:
+                ancestor = processes[ancestor][0]
+            if ancestor not in wardens and is_mine(pid):
+                count += threads
+        counted_at, counted = now, count
+    return counted
+
+
+def words_of(pid: int) -> list[bytes]:
+    """The command line of a process."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read().split(b"\0")
+    except OSError:
+        return []
+
+
+def is_mine(pid: int) -> bool:
+    """Whether a process has this one's real user id, by which they are counted."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            return b"\nUid:\t%d\t" % os.getuid() in file.read()
+    except OSError:
+        return False
+
+
+def limits(restrictions: Sequence[int | None]) -> list[tuple[int, int, int]]:
+    """The limits to set: a resource's number, the soft limit, the hard one."""
+    max_cpu, max_memory, max_processes, max_file_size, max_open_files = restrictions
+    if max_processes is not None:
+        max_processes += count_others()
+    wanted = [
+        ("RLIMIT_CPU", max_cpu),
+        ("RLIMIT_AS", max_memory),
+        ("RLIMIT_NPROC", max_processes),
+        ("RLIMIT_FSIZE", max_file_size),
+        ("RLIMIT_NOFILE", max_open_files),
+    ]
+    found = []
+    for name, value in wanted:
+        if value is not None:
+            if not hasattr(resource, name):
+                raise OSError(errno.ENOTSUP, "this system has no " + name)
+            which = getattr(resource, name)
+            most = resource.getrlimit(which)[1]
+            # a script that catches SIGXCPU has a second more until SIGKILL
+            hard = value + (which == resource.RLIMIT_CPU)
+            if most != resource.RLIM_INFINITY:
+                hard = min(hard, most)
+            found.append((which, min(value, hard), hard))
+    return found
+
+
+def spawn(
+    argv: list[bytes],
+    environment: dict[bytes, bytes],
+    streams: Sequence[int],
+    *,
+    restrictions: Sequence[int | None],
+    nice: int | None,
+) -> int:
+    """Start a program under limits.
+
+    The soft limits are this process's own for the moment of the start, so that they hold from the first instruction;
+    the hard ones follow at once, from outside. Processor time needs no such haste, and must not count against this
+    process. Where limits cannot be set from outside (not Linux) the start takes a fork, and they are set between.
+    """
+    wanted = limits(restrictions)
+    if not IS_LINUX:
+        return fork(argv, environment, streams, wanted=wanted, nice=nice)
+    actions = [(os.POSIX_SPAWN_DUP2, stream, target) for target, stream in enumerate(streams)]
+    before = []
+    try:
+        for which, soft, _ in wanted:
+            if which != resource.RLIMIT_CPU:
+                before.append((which, resource.getrlimit(which)))
+                resource.setrlimit(which, (soft, before[-1][1][1]))
+        pid = os.posix_spawn(
+            argv[0], argv, environment, file_actions=actions, setsid=True, setsigmask=[], setsigdef=DEFAULT_SIGNALS
+        )
+    finally:
+        for which, pair in before:
+            resource.setrlimit(which, pair)
+    try:
+        for which, soft, hard in wanted:
+            resource.prlimit(pid, which, (soft, hard))
+        if nice:
+            os.setpriority(os.PRIO_PROCESS, pid, min(19, os.getpriority(os.PRIO_PROCESS, 0) + nice))
+    except ProcessLookupError:
+        pass  # it has ended already
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+    return pid
+
+
+def fork(
+    argv: list[bytes],
+    environment: dict[bytes, bytes],
+    streams: Sequence[int],
+    *,
+    wanted: list[tuple[int, int, int]],
+    nice: int | None,
+) -> int:
+    """Start a program in the way that every POSIX system has."""
+    errors, its_errors = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            for number in DEFAULT_SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
+            os.setsid()
+            for target, stream in enumerate(streams):
+                os.dup2(stream, target)
+            for which, soft, hard in wanted:
+                resource.setrlimit(which, (soft, hard))
+            if nice:
+                os.nice(nice)
+            os.execve(argv[0], argv, environment)
+        except OSError as error:
+            os.write(its_errors, struct.pack("=i", error.errno or 0))
+        finally:
+            os._exit(127)
+    os.close(its_errors)
+    refused = os.read(errors, 4)
+    os.close(errors)
+    if refused:
+        os.waitpid(pid, 0)
+        raise OSError(struct.unpack("=i", refused)[0], "refused")
+    return pid
+
+
+def start(frame: Any, descriptors: Sequence[int]) -> None:
+    """Start a script and tell of it."""
+    number, argv, environment, cwd, umask, nice, restrictions = frame
+    *streams, records = descriptors
+    os.set_blocking(records, False)
+    mark = environment.get(b"UNIQUE_ID")
+    script = Script(number, records=records, mark=b"UNIQUE_ID=" + mark if mark else None)
+    at = AT_DIRECTORY
+    try:
+        os.chdir(cwd)  # also where the last one was the same: it may have been renamed
+        at = AT_PROGRAM
+        before = None if umask is None else os.umask(umask)
+        try:
+            script.pid = spawn(argv, environment, streams, restrictions=restrictions, nice=nice)
+        finally:
+            if before is not None:
+                os.umask(before)
+    except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) == errno.ENOTSUP:
+            at = AT_LIMITS
+        script.tell(REFUSED, getattr(error, "errno", None) or errno.EINVAL, at=at)
+        os.close(records)
+    else:
+        script.tell(STARTED, script.pid)
+        scripts[number] = scripts_by_pid[script.pid] = script
+    finally:
+        for stream in streams:
+            os.close(stream)
+
+
+def reap() -> None:
+    """Tell of all that have ended; orphans among them are nobody's concern."""
+    while True:
+        try:
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        script = scripts_by_pid.pop(pid, None)
+        if script is not None:
+            max_rss = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+            script.is_reaped = True
+            script.tell(ENDED, os.waitstatus_to_exitcode(status), max_rss=max_rss)
+            os.close(script.records)
+            if script.next_look is None:
+                del scripts[script.number]
+
+
+class Frames:
+    """Takes frames from the socket; each brings its descriptors with its first byte."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+
+    def take(self) -> tuple[bytes, Any, array.array[int]] | None:
+        """The next frame: kind, value, descriptors; None at the end."""
+        head, descriptors = self._receive_head()
+        if len(head) < FRAME.size:
+            return None
+        kind, length = FRAME.unpack(head)
+        data = bytearray(length)
+        view = memoryview(data)
+        while view:
+            size = self.sock.recv_into(view)
+            if not size:
+                return None
+            view = view[size:]
+        return kind, marshal.loads(data), descriptors
+
+    def _receive_head(self) -> tuple[bytes, array.array[int]]:
+        flags = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+        data, ancillary, _, _ = self.sock.recvmsg(FRAME.size, socket.CMSG_SPACE(4 * 4), flags)
+        descriptors = array.array("i")
+        for level, kind, content in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                descriptors.frombytes(content[: len(content) // 4 * 4])
+        if not flags:
+            for descriptor in descriptors:
+                os.set_inheritable(descriptor, False)
+        while data and len(data) < FRAME.size:
+            more = self.sock.recv(FRAME.size - len(data))
+            if not more:
+                return b"", descriptors
+            data += more
+        return data, descriptors
+
+
+def run(sock: socket.socket) -> None:
+    """Serve until the server is gone, and then until nothing is left of its scripts."""
+    woken, waker = os.pipe()
+    for descriptor in (woken, waker):
+        os.set_blocking(descriptor, False)
+    signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    frames = Frames(sock)
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    poll.register(woken, select.POLLIN)
+    is_over = False
+    while not (is_over and not scripts):
+        ending = [script for script in scripts.values() if script.next_look is not None]
+        for descriptor, _ in poll.poll(KILL_TICK * 1000 if ending else None):
+            if descriptor == woken:
+                os.read(woken, 4096)
+                reap()
+                continue
+            frame = frames.take()
+            if frame is None:
+                is_over = True
+                poll.unregister(sock)
+                for script in list(scripts.values()):
+                    script.begin_end()
+            elif frame[0] == b"S":
+                start(frame[1], frame[2])
+            elif frame[1] in scripts:
+                scripts[frame[1]].begin_end()
+        now = time.monotonic()
+        for script in ending:
+            if script.go_on_ending(now):
+                del scripts[script.number]
+        if not scripts:
+            os.chdir("/")  # holds no directory of a script's back
+
+
+def main() -> None:
+    """Begin."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    sock = socket.socket(fileno=0)
+    sock.setblocking(True)
+    identity, no_new_privs = marshal.loads(bytes.fromhex(sys.argv[1]))
+    try:
+        if identity is not None:
+            become(identity)
+        control(no_new_privs=no_new_privs)
+    except OSError as error:
+        sock.sendall(RECORD.pack(REFUSED, error.errno or errno.EPERM, 0, 0))
+        return
+    sock.sendall(RECORD.pack(READY, 0, 0, 0))
+    run(sock)
+
+
+if __name__ == "__main__":
+    main()
