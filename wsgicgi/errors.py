@@ -69,6 +69,10 @@ class ScriptForbidden(Forbidden):
     """The URL names a file below a CGI directory that may not run."""
 
 
+class OwnerRefused(Forbidden):
+    """A script may not run as its owner: one of the checks before that failed."""
+
+
 class MethodNotAllowed(GatewayError):
     """The method does not apply to what the URL names."""
 
@@ -129,6 +133,10 @@ class ScriptCannotStart(GatewayError):
     """The operating system refuses to run the script."""
 
 
+class CannotChangeIdentity(GatewayError):
+    """Scripts cannot have the identity that they shall have: nothing runs."""
+
+
 class TooManyRedirects(GatewayError):
     """Scripts redirect locally to each other without an end (RFC 3875 section 6.2.2)."""
 
@@ -144,6 +152,10 @@ class OutOfResources(GatewayError):
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     headers = (("Retry-After", str(RETRY_AFTER)),)
+
+
+class ScriptExceeded(BadScriptOutput):
+    """The script came against one of its limits."""
 
 
 class ScriptTimeout(GatewayError):

@@ -16,10 +16,18 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from .errors import BadScriptOutput, ClientGone, GatewayError, ResponseCutShort, ScriptTimeout, printable
+from .errors import (
+    BadScriptOutput,
+    ClientGone,
+    GatewayError,
+    ResponseCutShort,
+    ScriptExceeded,
+    ScriptTimeout,
+    printable,
+)
 from .pipes import Pipes, Source, watch
 from .response import HeadParser, ResponseHead
-from .runners.base import Execution, ExitStatus
+from .runners.base import Execution, ExitStatus, Restrictions
 
 #: Seconds between two looks at the client while the script is silent.
 CLIENT_TICK = 0.25
@@ -34,14 +42,18 @@ SHORT_ANSWER_SECONDS = 0.01
 SHORT_ANSWER_BYTES = 64 * 1024
 #: Bytes after which a line of standard error is broken.
 MAX_LOG_LINE = 8 * 1024
+#: Bytes of standard error that are kept, to tell why a script failed.
+STDERR_TAIL = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How long a script may take; see ``Config`` for each."""
+    """What a script may take; see ``Config`` for each."""
 
     timeout: float
     max_time: float | None
+    max_output_bytes: int | None = None
+    restrictions: Restrictions = Restrictions()
 
 
 class Exchange:
@@ -88,6 +100,7 @@ class Exchange:
         self._is_closed = False
         self._answer: Iterator[bytes] = iter(())
         self.exit_status: ExitStatus | None = None
+        self.stderr_tail = b""
 
     # -- the head
 
@@ -117,8 +130,14 @@ class Exchange:
                     raise ScriptTimeout(self._no_head_in_time(received))
         except BadScriptOutput as error:
             status = self._find_exit_status(EXIT_GRACE)
+            self._drain()
             self._is_end_told = True
-            raise BadScriptOutput(f"{self._label}: {error}{f' It {status}.' if status else ''}") from None
+            message = f"{self._label}: {error}{f' It {status}.' if status else ''}"
+            limit = self._limits.restrictions.reached(status, self.stderr_tail)
+            if not limit:
+                raise BadScriptOutput(message) from None
+            kind = ScriptTimeout if limit.startswith("max_cpu") else ScriptExceeded
+            raise kind(f"{message} It came against {limit}.") from None
 
     def _no_head_in_time(self, received: int) -> str:
         took = time.monotonic() - self._begin
@@ -151,8 +170,10 @@ class Exchange:
             BadScriptOutput: The script was killed, or wrote less than it announced: nothing was sent yet, so this can
                 still be told.
         """
+        self._require_room(announced or 0)
         deadline = time.monotonic() + SHORT_ANSWER_SECONDS
         while len(self._ready) <= SHORT_ANSWER_BYTES:
+            self._require_room(len(self._ready))
             piece = self._read(deadline)
             if piece is None:
                 return None
@@ -199,6 +220,7 @@ class Exchange:
                 self._log(f"{self._label}: output after its Content-Length of {announced} bytes was cut off")
                 piece = piece[: announced - sent]
             sent += len(piece)
+            self._require_room(sent)
             yield piece
             if sent == announced:
                 return
@@ -211,6 +233,14 @@ class Exchange:
                 f"{self._label}: the output ended after {length} of the {announced} bytes of its Content-Length"
             )
         return length
+
+    def _require_room(self, length: int) -> None:
+        most = self._limits.max_output_bytes
+        if most is not None and length > most:
+            raise ScriptExceeded(
+                f"{self._label}: more output than {most} bytes (max_output_bytes); process group"
+                f" {self._execution.pid} was killed"
+            )
 
     @staticmethod
     def _no_body() -> Iterator[bytes]:
@@ -289,8 +319,12 @@ class Exchange:
         """Look at how the script ended, once its output has."""
         status = self._find_exit_status(EXIT_GRACE)
         if status is not None and status.signal:
+            self._drain()
             self._is_end_told = True
-            raise BadScriptOutput(f"{self._label}: {status} in the middle of its output")
+            limit = self._limits.restrictions.reached(status, self.stderr_tail)
+            why = f": it came against {limit}" if limit else ""
+            kind = ScriptTimeout if limit.startswith("max_cpu") else ScriptExceeded if limit else BadScriptOutput
+            raise kind(f"{self._label}: {status} in the middle of its output{why}")
 
     def _find_exit_status(self, timeout: float) -> ExitStatus | None:
         if self.exit_status is None:
@@ -350,11 +384,7 @@ class Exchange:
     def _release(self) -> None:
         """Log what is left to be said, and give everything back."""
         try:
-            for _ in range(16):  # more than the pipes hold, and a child in the background may hold them open for ever
-                events = self._pipes.wait(0)
-                if not events:
-                    break
-                self._log_stderr(b"".join(data for source, data in events if source is Source.STDERR))
+            self._drain()
             if self._stderr_rest:
                 self._log_stderr(b"\n")
         finally:
@@ -362,12 +392,22 @@ class Exchange:
             self._execution.close()
         was_whole = self._is_answered or self._output_ended
         if was_whole and self.exit_status and not self.exit_status.is_success and not self._is_end_told:
-            self._log(f"{self._label}: {self.exit_status}")
+            limit = self._limits.restrictions.reached(self.exit_status, self.stderr_tail)
+            self._log(f"{self._label}: {self.exit_status}{f': it came against {limit}' if limit else ''}")
+
+    def _drain(self) -> None:
+        """Throw output away and log standard error, as far as they are there already."""
+        for _ in range(16):  # more than the pipes hold, and a child in the background may hold them open for ever
+            events = self._pipes.wait(0)
+            if not events:
+                break
+            self._log_stderr(b"".join(data for source, data in events if source is Source.STDERR))
 
     # -- standard error
 
     def _log_stderr(self, data: bytes) -> None:
         """Write the whole lines that came; keep what is no line yet."""
+        self.stderr_tail = (self.stderr_tail + data)[-STDERR_TAIL:]
         lines = (self._stderr_rest + data).split(b"\n")
         self._stderr_rest = lines.pop()
         while len(self._stderr_rest) > MAX_LOG_LINE:

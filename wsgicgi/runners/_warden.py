@@ -75,18 +75,25 @@ def become(identity: tuple[int, int, list[int]]) -> None:
             raise OSError(errno.EPERM, "the identity could be given up again")
 
 
-def control(*, no_new_privs: bool) -> None:
-    """Set what only prctl can."""
+def controls(*, no_new_privs: bool) -> Any:
+    """Prepare what only prctl can do; gives what does it.
+
+    Everything is imported here: the identity that is taken afterwards may not be able to read this Python.
+    """
     if not IS_LINUX:
-        return
+        return lambda: None
     import ctypes  # noqa: PLC0415  # not needed on other systems
 
     libc = ctypes.CDLL(None, use_errno=True)
     wanted = [(PR_SET_DUMPABLE, 0), (PR_SET_CHILD_SUBREAPER, 1)] + [(PR_SET_NO_NEW_PRIVS, 1)] * no_new_privs
-    for option, value in wanted:
-        if libc.prctl(option, value, 0, 0, 0) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, "prctl: " + os.strerror(number))
+
+    def control() -> None:
+        for option, value in wanted:
+            if libc.prctl(option, value, 0, 0, 0) != 0:
+                number = ctypes.get_errno()
+                raise OSError(number, "prctl: " + os.strerror(number))
+
+    return control
 
 
 class Script:
@@ -473,10 +480,11 @@ def main() -> None:
     sock = socket.socket(fileno=0)
     sock.setblocking(True)
     identity, no_new_privs = marshal.loads(bytes.fromhex(sys.argv[1]))
+    control = controls(no_new_privs=no_new_privs)
     try:
         if identity is not None:
             become(identity)
-        control(no_new_privs=no_new_privs)
+        control()
     except OSError as error:
         sock.sendall(RECORD.pack(REFUSED, error.errno or errno.EPERM, 0, 0))
         return

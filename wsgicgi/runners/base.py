@@ -47,6 +47,34 @@ class Restrictions:
     nice: int | None = None
     no_new_privs: bool = True
 
+    def reached(self, status: ExitStatus | None, stderr: bytes) -> str:
+        """Which limit a script came against, as the setting is written; "" when that is not known.
+
+        Args:
+            status: How it ended.
+            stderr: The end of what it wrote to its standard error: systems tell a program of most limits by an error
+                that it reports or not, and only of some by a signal.
+        """
+        for name, signals, words in _SIGNS:
+            value = getattr(self, name)
+            if value is not None and ((status and status.signal in signals) or any(word in stderr for word in words)):
+                return f"{name}={value}"
+        return ""
+
+
+# How each limit shows: the signals, and the words of the C library, shells and languages.
+_SIGNS: tuple[tuple[str, set[int], tuple[bytes, ...]], ...] = (
+    ("max_cpu", {getattr(signal, "SIGXCPU", 0) or -1}, (b"CPU time limit exceeded",)),
+    ("max_file_size", {getattr(signal, "SIGXFSZ", 0) or -1}, (b"File too large", b"File size limit exceeded")),
+    ("max_open_files", set(), (b"Too many open files",)),
+    ("max_processes", set(), (b"Resource temporarily unavailable", b"annot fork", b"can't start new thread")),
+    (
+        "max_memory",
+        {getattr(signal, "SIGSEGV", 0) or -1, getattr(signal, "SIGABRT", 0) or -1, getattr(signal, "SIGBUS", 0) or -1},
+        (b"MemoryError", b"annot allocate memory", b"ut of memory", b"emory exhausted", b"bad_alloc"),
+    ),
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invocation:
