@@ -23,7 +23,7 @@ from wsgicgi.runners.base import ExitStatus
 ROOT = os.geteuid() == 0
 NOBODY = pwd.getpwnam("nobody")
 AS_NOBODY = Identity(uid=NOBODY.pw_uid, gid=NOBODY.pw_gid, groups=(NOBODY.pw_gid,))
-needs_root = pytest.mark.skipif(not ROOT, reason="only root can become somebody else")
+needs_root = pytest.mark.root_only
 
 
 @pytest.fixture(params=["own", pytest.param("nobody", marks=needs_root)])
@@ -140,7 +140,7 @@ def test_directory_that_the_scripts_user_may_not_enter_is_named(
     assert caught.value.filename == str(closed)
 
 
-@pytest.mark.skipif(ROOT, reason="root may become anybody")
+@pytest.mark.user_only
 def test_identity_that_cannot_be_taken_runs_nothing_as_a_user(start: Callable[..., Execution]) -> None:
     """An ordinary user cannot become another."""
     with pytest.raises(IdentityRefused):
@@ -149,9 +149,9 @@ def test_identity_that_cannot_be_taken_runs_nothing_as_a_user(start: Callable[..
 
 @needs_root
 def test_identity_that_cannot_be_taken_runs_nothing(start: Callable[..., Execution]) -> None:
-    """A number that is no uid: the warden does not begin, and nothing runs as root instead."""
+    """A number that is no gid: the warden does not begin, and nothing runs as root instead."""
     with pytest.raises(IdentityRefused):
-        start("echo ran", identity=Identity(uid=2**31 - 1 if not ROOT else 4294967295 // 2 + 1 - 1, gid=-1 % 2**32))
+        start("echo ran", identity=Identity(uid=1, gid=2**32 - 1))
 
 
 # -- privileges
@@ -245,13 +245,12 @@ def test_descriptors_come_to_an_end(start: Callable[..., Execution], identity: I
     assert "Too many open files" in errors(execution)
 
 
+@pytest.mark.user_only  # nothing limits root's own processes; those of another identity: the fork bomb
 @pytest.mark.parametrize("number", [10, 30])
 def test_processes_of_a_script_are_counted_beside_those_of_its_user(
     start: Callable[..., Execution], number: int
 ) -> None:
     """Whatever else the user runs, ``max_processes`` more can be had."""
-    if ROOT:
-        pytest.skip("nothing limits root's own processes; with another identity: the fork bomb")
     count = "n=0; while [ $n -lt 60 ]; do sleep 60 & n=$((n+1)); done; echo all"
     execution = start(count, max_processes=number)
     assert "all" not in output(execution)
@@ -377,10 +376,9 @@ def test_warden_that_is_killed_is_replaced_and_takes_its_scripts_along(start: Ca
     assert warden.find(None, no_new_privs=True) is not keeper
 
 
+@needs_root  # scripts of the server's own user would end this process
 def test_script_that_kills_all_it_may_does_not_stop_the_server(start: Callable[..., Execution]) -> None:
     """``kill -9 -1`` by an unlucky script of another user takes the warden too, but not the server."""
-    if not ROOT:
-        pytest.skip("it would end this process: scripts of the server's own user can do that")
     uid = Identity(uid=61235, gid=61235, groups=(61235,))
     assert start("kill -9 -1; sleep 300", identity=uid).wait(10) == ExitStatus(signal=signal.SIGKILL)
     assert output(start("echo on", identity=uid)) == "on\n"

@@ -35,29 +35,21 @@ def check(run_as: str | None) -> None:
     Raises:
         ConfigError: There is no such user, or this process cannot become another.
     """
-    if run_as in (None, "auto"):
+    if run_as is None or run_as == "auto":
         return
     if sys.platform == "win32":
         raise ConfigError(f"run_as={run_as!r}: Windows has no such thing: leave it out")
-    wanted = "owner" if run_as == "owner" else _named(str(run_as))
-    if os.geteuid() != 0 and wanted != current():
+    if run_as != "owner" and _named(run_as).uid != os.geteuid() != 0:
         raise ConfigError(
             f"run_as={run_as!r}: only root can run scripts as somebody else: start the server as root, or leave it out"
         )
-
-
-def current() -> Identity | None:
-    """Who this process is."""
-    if sys.platform == "win32":
-        return None
-    return Identity(uid=os.geteuid(), gid=os.getegid(), groups=tuple(sorted({*os.getgroups(), os.getegid()})))
 
 
 def of_script(run_as: str | None, script: Script) -> Identity | None:
     """Find whom a script runs as; None: as this process.
 
     Args:
-        run_as: The setting: "auto" (nobody for root, else no change), None (no change), "owner", "user" or "user:group".
+        run_as: The setting: "auto" (nobody for root, else no change), None (no change), "owner", "user", "user:group".
         script: What is to run.
 
     Raises:
@@ -129,7 +121,11 @@ def _owner(file: str, root_dir: str) -> Identity:
         (found.st_uid >= OWNER_FLOOR, "uid-below-floor", f"belongs to uid {found.st_uid}, below {OWNER_FLOOR}"),
         (found.st_gid >= OWNER_FLOOR, "gid-below-floor", f"belongs to gid {found.st_gid}, below {OWNER_FLOOR}"),
         (stat.S_ISREG(found.st_mode), "not-a-file", "is no plain file"),
-        (not found.st_mode & (stat.S_ISUID | stat.S_ISGID), "setuid", "is set-user-id or set-group-id. Try: chmod ug-s"),
+        (
+            not found.st_mode & (stat.S_ISUID | stat.S_ISGID),
+            "setuid",
+            "has a set-id bit. Try: chmod ug-s",
+        ),
         (not found.st_mode & _WRITABLE, "writable", "may be written by group or others. Try: chmod go-w"),
         (_is_below(real, root_dir), "outside-root", f"is outside of {root_dir}"),
         (around.st_uid == found.st_uid, "directory-owner", "is in a directory of another owner"),
