@@ -57,7 +57,24 @@ def test_the_defaults_are_sane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "max_header_bytes": 65536,
         "max_body_bytes": 1073741824,
         "body_memory": 1048576,
+        "run_as": "auto",
+        "max_cpu": None,
+        "max_memory": None,
+        "max_processes": None,
+        "max_file_size": None,
+        "max_open_files": None,
+        "max_output_bytes": None,
+        "umask": None,
+        "nice": None,
+        "max_scripts": None,
+        "queue_timeout": 10.0,
+        "sandbox": None,
+        "writable": (),
+        "network": True,
+        "allow_setuid": False,
+        "scripts": (),
     }
+    assert set(expected) == set(config)
     assert {name: config[name] for name in expected} == expected
 
 
@@ -73,9 +90,9 @@ def test_every_setting_has_a_help(name: str) -> None:
     """A setting is written once, with its help (Config); numbers say their unit."""
     item = next(item for item in dataclasses.fields(Config) if item.name == name)
     assert item.metadata["help"]
-    if item.name in ("timeout", "max_time"):
+    if item.name in ("timeout", "max_time", "max_cpu", "queue_timeout"):
         assert item.metadata["unit"] == "seconds"
-    if item.name.endswith("_bytes"):
+    if item.name.endswith("_bytes") or item.name in ("body_memory", "max_memory", "max_file_size"):
         assert item.metadata["unit"] == "bytes"
 
 
@@ -83,7 +100,7 @@ def test_every_setting_has_a_help(name: str) -> None:
 OPTIONS = {"cgi_directories": "--cgi-dir"}
 
 
-@pytest.mark.parametrize("name", setting_names())
+@pytest.mark.parametrize("name", [name for name in setting_names() if name != "scripts"])
 def test_every_setting_is_an_option_of_the_development_server(name: str) -> None:
     """``wsgicgi-dev --help`` shows each setting, and in the words of Config where the option is made from it."""
     text = " ".join(devserver._parser().format_help().split())
@@ -118,6 +135,52 @@ GOOD = [
     pytest.param("max_body_bytes", 0, 0, id="bytes-zero"),
     pytest.param("max_body_bytes", "1048576", 1048576, id="bytes-text"),
     pytest.param("body_memory", 2**40, 2**40, id="bytes-large"),
+    pytest.param("body_memory", "2k", 2048, id="bytes-kib"),
+    pytest.param("max_header_bytes", "64K", 65536, id="bytes-kib-capital"),
+    pytest.param("max_body_bytes", " 3 MiB ", 3 * 2**20, id="bytes-mib"),
+    pytest.param("max_body_bytes", "1G", 2**30, id="bytes-gib"),
+    pytest.param("max_body_bytes", "1T", 2**40, id="bytes-tib"),
+    pytest.param("max_memory", "32M", 2**25, id="memory-least"),
+    pytest.param("max_memory", "none", None, id="memory-none"),
+    pytest.param("max_file_size", 0, 0, id="file-size-zero"),
+    pytest.param("max_file_size", "100M", 100 * 2**20, id="file-size-unit"),
+    pytest.param("max_output_bytes", 1, 1, id="output-least"),
+    pytest.param("max_output_bytes", "", None, id="output-none"),
+    pytest.param("max_cpu", 10, 10, id="cpu"),
+    pytest.param("max_cpu", "10", 10, id="cpu-text"),
+    pytest.param("max_processes", " 1 ", 1, id="processes-least"),
+    pytest.param("max_open_files", 16, 16, id="open-files-least"),
+    pytest.param("max_scripts", "4", 4, id="scripts"),
+    pytest.param("max_scripts", None, None, id="scripts-none"),
+    pytest.param("queue_timeout", 0, 0.0, id="queue-not-at-all"),
+    pytest.param("queue_timeout", "2.5", 2.5, id="queue-text"),
+    pytest.param("nice", 0, 0, id="nice-least"),
+    pytest.param("nice", "19", 19, id="nice-most"),
+    pytest.param("umask", "022", 0o22, id="umask-text"),
+    pytest.param("umask", "27", 0o27, id="umask-text-is-octal-without-a-zero"),
+    pytest.param("umask", "0o077", 0o77, id="umask-text-as-python-writes-it"),
+    pytest.param("umask", 0o22, 0o22, id="umask-int"),
+    pytest.param("umask", "0", 0, id="umask-zero"),
+    pytest.param("umask", "none", None, id="umask-none"),
+    pytest.param("run_as", "www-data", "www-data", id="user"),
+    pytest.param("run_as", " www-data ", "www-data", id="user-with-blanks"),
+    pytest.param("run_as", "www-data:staff", "www-data:staff", id="user-and-group"),
+    pytest.param("run_as", "www-data:100", "www-data:100", id="user-and-gid"),
+    pytest.param("run_as", 65534, "65534", id="uid"),
+    pytest.param("run_as", "65534", "65534", id="uid-text"),
+    pytest.param("run_as", "owner", "owner", id="owner"),
+    pytest.param("run_as", "auto", "auto", id="auto"),
+    pytest.param("run_as", None, None, id="unchanged"),
+    pytest.param("run_as", "None", None, id="unchanged-text"),
+    pytest.param("run_as", "EXAMPLE\\jörg.k$", "EXAMPLE\\jörg.k$", id="user-of-a-directory-service"),
+    pytest.param("run_as", "noneother", "noneother", id="user-that-begins-like-a-word-of-ours"),
+    pytest.param("sandbox", "bwrap", "bwrap", id="sandbox"),
+    pytest.param("sandbox", "BWRAP ", "bwrap", id="sandbox-in-any-case"),
+    pytest.param("sandbox", "none", None, id="sandbox-none"),
+    pytest.param("writable", [], (), id="writable-none"),
+    pytest.param("writable", "", (), id="writable-empty-text"),
+    pytest.param("network", "on", True, id="network"),
+    pytest.param("allow_setuid", "yes", True, id="setuid"),
     pytest.param("cgi_directories", ["/a", "/b/c"], ("/a", "/b/c"), id="cgi-directories-list"),
     pytest.param("cgi_directories", "/a, /b/c/", ("/a", "/b/c"), id="cgi-directories-text"),
     pytest.param("cgi_directories", ("/a/",), ("/a",), id="cgi-directories-final-slash"),
@@ -162,6 +225,22 @@ def test_a_directory_is_absolute_and_without_links(tmp_path: Path, monkeypatch: 
     site = (tmp_path / "site").resolve()
     for given in ("site", "./link/", tmp_path / "link", "~/site", "site/../site"):
         assert Config(directory=given).directory == site  # type: ignore[arg-type]
+
+
+def test_directories_that_scripts_may_write_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several, one text with commas, or a path; absolute and without links, as a sandbox needs them."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").symlink_to("a")
+    monkeypatch.chdir(tmp_path)
+    real = (tmp_path / "a").resolve()
+    for given in (["a", "b"], "a, b", ("a", tmp_path / "b")):
+        assert Config(writable=given, sandbox="bwrap").writable == (real, real)  # type: ignore[arg-type]
+    assert Config(writable=tmp_path / "b", sandbox="bwrap").writable == (real,)  # type: ignore[arg-type]
+
+
+def test_a_sandbox_may_be_without_network() -> None:
+    """What only a sandbox can do is said together with it."""
+    assert Config(network=False, sandbox="bwrap").network is False
 
 
 # -- bad values
@@ -235,7 +314,72 @@ def test_an_interpreter_that_is_not_installed_is_told_at_start() -> None:
         pytest.param({"max_time": "soon"}, "seconds above 0", id="optional-word"),
         pytest.param({"max_body_bytes": -1}, "whole number of bytes", id="bytes-negative"),
         pytest.param({"max_body_bytes": 1.5}, "whole number of bytes", id="bytes-fraction"),
-        pytest.param({"max_body_bytes": "1M"}, "whole number of bytes", id="bytes-unit"),
+        pytest.param({"max_body_bytes": "1MB"}, "whole number of bytes", id="bytes-ambiguous-unit"),
+        pytest.param({"max_body_bytes": "1.5G"}, "whole number of bytes", id="bytes-fraction-of-a-unit"),
+        pytest.param({"max_body_bytes": "G"}, "whole number of bytes", id="bytes-unit-alone"),
+        pytest.param({"max_body_bytes": "-1K"}, "whole number of bytes", id="bytes-negative-unit"),
+        pytest.param(
+            {"max_body_bytes": "9999999999999T"}, "whole number of bytes", id="bytes-above-what-systems-count"
+        ),
+        pytest.param({"max_body_bytes": 2**63}, "whole number of bytes", id="bytes-above-what-systems-count-as-int"),
+        pytest.param({"max_memory": "31M"}, "32M or more", id="memory-too-little-for-python"),
+        pytest.param({"max_memory": 32 * 2**20 - 1}, "32M or more", id="memory-a-byte-too-little"),
+        pytest.param({"max_memory": 0}, "; or none", id="memory-zero"),
+        pytest.param({"max_output_bytes": 0}, "1 or more", id="output-zero"),
+        pytest.param({"max_file_size": -1}, "0 or more", id="file-size-negative"),
+        pytest.param({"max_file_size": "all"}, "whole number of bytes", id="file-size-word"),
+        pytest.param({"max_cpu": 0}, "whole number of seconds, from 1 to", id="cpu-zero"),
+        pytest.param({"max_cpu": 0.5}, "whole number of seconds", id="cpu-fraction"),
+        pytest.param({"max_cpu": "10s"}, "whole number of seconds", id="cpu-unit"),
+        pytest.param({"max_cpu": True}, "whole number of seconds", id="cpu-flag"),
+        pytest.param({"max_processes": 0}, "whole number, 1 or more", id="processes-zero"),
+        pytest.param({"max_processes": "many"}, "whole number, 1 or more", id="processes-word"),
+        pytest.param({"max_open_files": 15}, "whole number, 16 or more", id="open-files-too-few"),
+        pytest.param({"max_scripts": 0}, "whole number, 1 or more", id="scripts-zero"),
+        pytest.param({"max_scripts": 1.0}, "whole number, 1 or more", id="scripts-fraction"),
+        pytest.param({"nice": -1}, "from 0 to 19", id="nice-to-none-but-itself"),
+        pytest.param({"nice": 20}, "from 0 to 19", id="nice-too-much"),
+        pytest.param({"queue_timeout": -1}, "0 or above 0", id="queue-negative"),
+        pytest.param({"queue_timeout": None}, "number of seconds", id="queue-for-ever"),
+        pytest.param({"queue_timeout": "nan"}, "number of seconds", id="queue-nan"),
+        pytest.param({"umask": "8"}, "octal text", id="umask-digit"),
+        pytest.param({"umask": "1000"}, "octal text", id="umask-beyond-modes"),
+        pytest.param({"umask": 512}, "octal text", id="umask-beyond-modes-as-int"),
+        pytest.param({"umask": -1}, "octal text", id="umask-negative"),
+        pytest.param({"umask": "u=rwx"}, "octal text", id="umask-symbolic"),
+        pytest.param({"umask": True}, "octal text", id="umask-flag"),
+        pytest.param({"run_as": ""}, "expected a user", id="user-empty"),
+        pytest.param({"run_as": " "}, "expected a user", id="user-blank"),
+        pytest.param({"run_as": "a b"}, "expected a user", id="user-with-blank"),
+        pytest.param({"run_as": "a:"}, "expected a user", id="user-without-its-group"),
+        pytest.param({"run_as": ":a"}, "expected a user", id="group-alone"),
+        pytest.param({"run_as": "a:b:c"}, "expected a user", id="user-and-two-groups"),
+        pytest.param({"run_as": "-x"}, "expected a user", id="user-like-an-option"),
+        pytest.param({"run_as": -1}, "expected a user", id="uid-negative"),
+        pytest.param({"run_as": 2**32 - 1}, "expected a user", id="uid-that-means-unchanged"),
+        pytest.param({"run_as": "www:4294967295"}, "expected a user", id="gid-that-means-unchanged"),
+        pytest.param({"run_as": "a\0"}, "expected a user", id="user-nul"),
+        pytest.param({"run_as": "/bin/sh"}, "expected a user", id="user-path"),
+        pytest.param({"run_as": True}, "expected a user", id="user-flag"),
+        pytest.param({"run_as": ["www-data"]}, "expected a user", id="user-list"),
+        pytest.param({"run_as": "owner:www-data"}, "goes without a group", id="owner-with-group"),
+        pytest.param({"run_as": "auto:www-data"}, "goes without a group", id="auto-with-group"),
+        pytest.param({"run_as": "none:www-data"}, "goes without a group", id="none-with-group"),
+        pytest.param({"run_as": "root"}, "not given to root", id="user-root"),
+        pytest.param({"run_as": "root:www-data"}, "not given to root", id="user-root-with-group"),
+        pytest.param({"run_as": 0}, "not given to root", id="uid-of-root"),
+        pytest.param({"run_as": "00"}, "not given to root", id="uid-of-root-as-text"),
+        pytest.param({"sandbox": "docker"}, "expected 'bwrap'; or none", id="sandbox-unknown"),
+        pytest.param({"sandbox": True}, "expected 'bwrap'; or none", id="sandbox-flag"),
+        pytest.param({"writable": 5}, "list of directories", id="writable-number"),
+        pytest.param({"writable": None}, "list of directories", id="writable-none"),
+        pytest.param({"writable": [5]}, "'5': expected the path of a directory", id="writable-numbers"),
+        pytest.param({"writable": ["/no/such/place"]}, "'/no/such/place': there is no such", id="writable-missing"),
+        pytest.param({"writable": [""]}, "expected the path of a directory", id="writable-empty-entry"),
+        pytest.param({"network": "none"}, "expected true or false", id="network-word"),
+        pytest.param({"allow_setuid": None}, "expected true or false", id="setuid-none"),
+        pytest.param({"network": False}, "network=False needs a sandbox", id="network-without-sandbox"),
+        pytest.param({"writable": ["/"]}, "writable needs a sandbox", id="writable-without-sandbox"),
         pytest.param({"max_body_bytes": "1.5"}, "whole number of bytes", id="bytes-fraction-text"),
         pytest.param({"max_body_bytes": False}, "whole number of bytes", id="bytes-flag"),
         pytest.param({"max_body_bytes": None}, "whole number of bytes", id="bytes-none"),

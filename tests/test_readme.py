@@ -15,7 +15,7 @@ from programs import find
 from servers import BIN, running
 from sites import Site
 
-from wsgicgi.config import settings_table
+from wsgicgi.config import load, settings_table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.rst").read_text()
@@ -114,6 +114,22 @@ def test_git_example_works(tmp_path: Path) -> None:
         result = subprocess.run(clone, capture_output=True, text=True, timeout=60)
         assert result.returncode == 0, result.stderr + server.log
         assert "empty repository" in result.stderr
+
+
+def test_configuration_file_means_what_the_readme_says(site: Site, tmp_path: Path) -> None:
+    """The example is a good file beside a directory of that name, and its sections do what they look like."""
+    [example] = code("toml")
+    (tmp_path / "site.toml").write_text(example)
+    config = load({}, {}, config=tmp_path / "site.toml")
+    assert (config.directory, config.timeout, config.max_memory) == (site.directory.resolve(), 30.0, 512 * 2**20)
+    report = config.for_script("/cgi-bin/reports/monthly.py")
+    assert (report.timeout, report.max_scripts, report.run_as) == (300.0, 2, "auto")
+    assert report.env == {"LANG": "C.UTF-8", "REPORTS": "/srv/reports"}
+    for path in ("/cgi-bin/upload.cgi", "/cgi-bin/admin/users/add.py"):
+        assert (config.for_script(path).run_as, config.for_script(path).max_body_bytes) == ("www-data", 4 * 2**30)
+    argv = [BIN / "wsgicgi-dev", "--config", tmp_path / "site.toml", "0"]
+    with running(argv, r"http://127\.0\.0\.1:(\d+)", tmp_path / "log") as server:
+        assert b'"LANG": "C.UTF-8"' in server.get("/cgi-bin/report.py")[1]
 
 
 def test_tests_that_the_readme_names_exist() -> None:

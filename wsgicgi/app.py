@@ -42,17 +42,23 @@ class Application:
         self._app.close()
 
 
-def create_app(directory: str | os.PathLike[str] | None = None, **settings: object) -> Application:
+def create_app(
+    directory: str | os.PathLike[str] | None = None,
+    *,
+    config: Config | str | os.PathLike[str] | None = None,
+    **settings: object,
+) -> Application:
     """Make the application that serves a directory and runs its scripts.
 
     Args:
         directory: What "/" maps to; default: ``WSGICGI_DIRECTORY``, else the current directory.
-        settings: As in ``Config``; each may also come from a variable such as ``WSGICGI_TIMEOUT``.
+        config: A configuration file in TOML; default: ``WSGICGI_CONFIG``. Or a ``Config``.
+        settings: As in ``Config``; they win over variables such as ``WSGICGI_TIMEOUT``, and these over the file.
 
     Raises:
         ConfigError: A setting is wrong; the message says what to write instead.
     """
-    return Application(load({"directory": directory, **settings}))
+    return Application(load({"directory": directory, **settings}, config=config))
 
 
 def _host(environ: WSGIEnvironment) -> str | None:

@@ -1,25 +1,35 @@
 """Every setting of wsgicgi, once: its name, type, default, unit and help.
 
-``create_app``'s keywords, the ``WSGICGI_*`` variables, the options of ``wsgicgi-dev`` and the table in the README all
-come from the fields of ``Config``. This is the only module that reads ``os.environ`` for settings.
+``create_app``'s keywords, the ``WSGICGI_*`` variables, the keys of a configuration file, the options of ``wsgicgi-dev``
+and the table in the README all come from the fields of ``Config``. This is the only module that reads ``os.environ``
+for settings. What holds for some scripts only is in a ``Section``; ``Config.for_script`` puts it together.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import os
 import re
-import shlex
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import values
 from .errors import ConfigError
+from .globs import compile_glob
+from .tomlfile import read_toml
+from .values import GIB, KIB, MIB, YEAR
 
 PREFIX = "WSGICGI_"
+
+#: The variable that names the configuration file.
+CONFIG_VARIABLE = PREFIX + "CONFIG"
+
+#: What sections are called in a configuration file, where each is a ``[[script]]``.
+SECTION_KEY = "script"
 
 #: Variables that others set: tools that start us name their interpreter so, and Kubernetes and container links describe
 #: a service called "wsgicgi" to every container beside it.
@@ -27,158 +37,115 @@ _NOT_OURS = re.compile(
     PREFIX + r"(PYTHON|NAME|ENV_\w+|(\w+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?))"
 )
 
-KIB = 1024
-MIB = 1024 * KIB
-GIB = 1024 * MIB
-YEAR = 366 * 24 * 3600
 
+def setting(
+    parse: Callable[[object], Any],
+    default: Any,
+    *,
+    unit: str = "",
+    help: str,
+    per_script: bool = False,
+    is_text: bool = True,
+    from_file: Callable[[Path, object], object] | None = None,
+    write: Callable[[Any], Any] | None = None,
+) -> Any:
+    """Declare a setting.
 
-# A parser takes what a keyword or a variable holds and gives the setting's value, or raises ValueError with the end of
-# a sentence: "expected ...". Text means the same from both sources.
-
-
-def _flag(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-    if isinstance(value, str) and value.strip().lower() in words:
-        return words[value.strip().lower()]
-    raise ValueError("expected true or false (in a variable also 1, 0, yes, no, on, off)")
-
-
-def _seconds(value: object) -> float:
-    problem = "expected a number of seconds above 0, at most a year, for example 30"
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(problem)
-    try:
-        seconds = float(value)
-    except (ValueError, OverflowError):
-        raise ValueError(problem) from None
-    if not 0 < seconds <= YEAR:
-        raise ValueError(problem)
-    return seconds
-
-
-def _optional_seconds(value: object) -> float | None:
-    if value is None or (isinstance(value, str) and value.strip().lower() in ("", "none")):
-        return None
-    return _seconds(value)
-
-
-def _bytes(value: object) -> int:
-    problem = "expected a whole number of bytes, 0 or more, for example 1048576"
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ValueError(problem)
-    try:
-        number = int(value)
-    except ValueError:
-        raise ValueError(problem) from None
-    if number < 0:
-        raise ValueError(problem)
-    return number
-
-
-def _names(value: object) -> tuple[str, ...]:
-    """Several texts: any iterable of them, or one text with commas."""
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    if isinstance(value, list | tuple | set | frozenset) and all(isinstance(part, str) for part in value):
-        return tuple(value)
-    raise ValueError("expected a list of texts, or one text with commas between them")
-
-
-def _directory(value: object) -> Path:
-    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
-        raise ValueError("expected the path of a directory")
-    try:
-        directory = Path(os.path.expanduser(os.fsdecode(value)))
-        exists = directory.exists()
-    except (OSError, ValueError) as error:
-        raise ValueError(f"cannot be looked at: {error}") from None
-    if not exists:
-        place = str(directory.absolute())
-        raise ValueError(f"there is no such directory ({place!r}): create it, or name another")
-    if not directory.is_dir():
-        raise ValueError("is not a directory: give the directory that holds the files")
-    return directory.resolve()
-
-
-def _cgi_directories(value: object) -> tuple[str, ...]:
-    directories = []
-    for given in _names(value):
-        path = given.rstrip("/") or given[:1]
-        if not path.startswith("/"):
-            raise ValueError(
-                f"{given!r} must start with '/': entries are URL paths, not folders."
-                f" Did you mean '/{path.removeprefix('./')}'?"
-            )
-        if "\0" in path or (path != "/" and any(name in ("", ".", "..") for name in path[1:].split("/"))):
-            raise ValueError(f"{given!r} must be a plain URL path such as '/cgi-bin', without '//', '.', '..' and NUL")
-        directories.append(path)
-    return tuple(directories)
-
-
-def _suffix(text: str) -> str:
-    if not isinstance(text, str) or not text.startswith(".") or len(text) < 2 or "/" in text or "." in text[1:]:
-        example = str(text).rpartition(".")[2].strip("*/") or "cgi"
-        raise ValueError(f"{text!r} is not a suffix: write '.{example}'")
-    return text.lower()
-
-
-def _suffixes(value: object) -> tuple[str, ...]:
-    return tuple(_suffix(text) for text in _names(value))
-
-
-def _pairs(value: object, example: str) -> dict[str, Any]:
-    if isinstance(value, str):
-        parts = [part.strip() for part in value.split(",") if part.strip()]
-        if not all("=" in part for part in parts):
-            raise ValueError(f"expected pairs such as {example}")
-        return dict(part.split("=", 1) for part in parts)
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise ValueError(f"expected a mapping, in a variable pairs such as {example}")
-
-
-def _interpreters(value: object) -> Mapping[str, tuple[str, ...]]:
-    commands = {}
-    for suffix, command in _pairs(value, ".php=php-cgi,.pl=/usr/bin/perl -T").items():
-        words = tuple(shlex.split(command)) if isinstance(command, str) else _names(command)
-        if not words:
-            raise ValueError(f"{suffix!r} has no command: write for example {{'.php': ['php-cgi']}}")
-        program = shutil.which(words[0])
-        if program is None:
-            raise ValueError(f"{suffix!r}: there is no program {words[0]!r} on PATH: install it, or give its full path")
-        commands[_suffix(suffix)] = (os.path.abspath(program), *words[1:])
-    return commands
-
-
-def _environment(value: object) -> Mapping[str, str]:
-    pairs = _pairs(value, "NAME=value,OTHER=value")
-    for name, text in pairs.items():
-        if not isinstance(name, str) or not isinstance(text, str):
-            raise ValueError(f"{name!r}: names and values of variables are texts")
-        if not name or "=" in name or "\0" in name + text:
-            raise ValueError(
-                f"{name!r} cannot be a variable: names have no '=' and are not empty, and nothing holds NUL"
-            )
-    return pairs
-
-
-def _file_names(value: object) -> tuple[str, ...]:
-    names = _names(value)
-    for name in names:
-        if "/" in name or name in ("", ".", ".."):
-            raise ValueError(f"{name!r} is not the name of a file: write for example 'index.html'")
-    return names
-
-
-def setting(parse: Callable[[object], Any], default: Any, *, unit: str = "", help: str) -> Any:
-    """Declare a setting; ``default`` is given as a user would write it."""
-    metadata = {"parse": parse, "unit": unit, "help": help}
+    Args:
+        parse: Its check, from ``values``.
+        default: As a user would write it.
+        unit: What a number counts.
+        help: What it is, in a line.
+        per_script: Whether a section may give it.
+        is_text: Whether a variable and an option can.
+        from_file: Makes of a configuration file's directory and what the file says the value to check: for paths.
+        write: Makes of a value what a user would write.
+    """
+    metadata = {
+        "parse": parse,
+        "unit": unit,
+        "help": help,
+        "per_script": per_script,
+        "is_text": is_text,
+        "from_file": from_file,
+        "write": write,
+    }
     if isinstance(default, dict):
         return field(default_factory=default.copy, metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """Settings of the scripts whose URL paths match.
+
+    Attributes:
+        number: Its place among the sections, from 1; the same in every process that reads the same settings.
+        place: Where it was said, for messages.
+        match: The patterns (``globs``), one of which a path must match.
+        settings: Checked values of settings that single scripts may have.
+    """
+
+    number: int
+    place: str
+    match: tuple[str, ...]
+    settings: Mapping[str, Any] = field(hash=False)
+    _patterns: tuple[re.Pattern[str], ...] = field(repr=False, compare=False)
+
+    def matches(self, path: str) -> bool:
+        """Whether it is for the script with this URL path, decoded."""
+        return any(pattern.fullmatch(path) for pattern in self._patterns)
+
+
+def sections(
+    value: object, place: str = "scripts: section", convert: Callable[[str, object], object] | None = None
+) -> tuple[Section, ...]:
+    """Make sections of a list of mappings, each with "match" and settings.
+
+    Args:
+        value: The list.
+        place: What messages call a section, before its number.
+        convert: Makes of a setting's name and value the value to check.
+
+    Raises:
+        ConfigError: A section is wrong; the message tells which.
+    """
+    if not isinstance(value, list | tuple):
+        raise ValueError(
+            "expected a list of sections, such as [{'match': '/cgi-bin/report.py', 'timeout': 5}];"
+            " in a configuration file each begins with [[script]]"
+        )
+    return tuple(
+        dataclasses.replace(given, number=number)
+        if isinstance(given, Section)
+        else _section(given, number, place=f"{place} {number}", convert=convert or (lambda name, value: value))
+        for number, given in enumerate(value, 1)
+    )
+
+
+def _section(given: object, number: int, *, place: str, convert: Callable[[str, object], object]) -> Section:
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{place}: expected a mapping, such as {{'match': '/cgi-bin/report.py', 'timeout': 5}}")
+    if not given.get("match"):
+        raise ConfigError(f"{place}: match is missing: say for which scripts it is, such as '/cgi-bin/report.py'")
+    match = (given["match"],) if isinstance(given["match"], str) else given["match"]
+    if not isinstance(match, list | tuple) or not all(isinstance(glob, str) for glob in match):
+        raise ConfigError(f"{place}: match: expected a pattern such as '/cgi-bin/*.py', or a list of patterns")
+    try:
+        patterns = tuple(map(compile_glob, match))
+    except ValueError as error:
+        raise ConfigError(f"{place}: match: {error}") from None
+    place += f" (match={', '.join(map(repr, match))})"
+    allowed = [item.name for item in dataclasses.fields(Config) if item.metadata["per_script"]]
+    parsed = {}
+    for name, value in given.items():
+        if name == "match":
+            continue
+        if name in setting_names() and name not in allowed:
+            raise ConfigError(f"{place}: {name} is for the whole application: give it outside of the sections")
+        _require_known(name, [*allowed, "match"], place=f"{place}: ")
+        parsed[name] = _parse(name, convert(name, value), f"{place}: {name}")
+    return Section(number=number, place=place, match=tuple(match), settings=parsed, _patterns=patterns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,40 +156,205 @@ class Config:
         ConfigError: A value is wrong; the message names the setting and says what to write.
     """
 
-    directory: Path = setting(_directory, ".", help="what '/' maps to")
+    directory: Path = setting(values.directory, ".", from_file=values.below, help="what '/' maps to")
     cgi_directories: tuple[str, ...] = setting(
-        _cgi_directories, ("/cgi-bin", "/htbin"), help="URL paths below which every file is a script"
+        values.cgi_directories, ("/cgi-bin", "/htbin"), help="URL paths below which every file is a script"
     )
     cgi_extensions: tuple[str, ...] = setting(
-        _suffixes, (), help="suffixes of scripts in every other directory too, such as .cgi"
+        values.suffixes, (), help="suffixes of scripts in every other directory too, such as .cgi"
     )
     interpreters: Mapping[str, tuple[str, ...]] = setting(
-        _interpreters, {}, help="commands that run files of a suffix, everywhere: {'.php': ['php-cgi']}"
+        values.interpreters, {}, help="commands that run files of a suffix, everywhere: {'.php': ['php-cgi']}"
     )
     index_names: tuple[str, ...] = setting(
-        _file_names, ("index.html", "index.htm"), help="what stands for a directory: files, or scripts"
+        values.file_names, ("index.html", "index.htm"), help="what stands for a directory: files, or scripts"
     )
-    directory_listing: bool = setting(_flag, True, help="list directories that have no index")
-    follow_symlinks: bool = setting(_flag, False, help="follow symbolic links of static files out of the directory")
-    allow_hidden: bool = setting(_flag, False, help="serve .dotfiles and left-overs such as x~ and x.bak")
-    pass_authorization: bool = setting(_flag, False, help="give scripts the Authorization field as HTTP_AUTHORIZATION")
-    pass_env: tuple[str, ...] = setting(_names, (), help="names of the server's variables that scripts get too")
-    env: Mapping[str, str] = setting(_environment, {}, help="variables that scripts get")
+    directory_listing: bool = setting(values.flag, True, help="list directories that have no index")
+    follow_symlinks: bool = setting(
+        values.flag, False, help="follow symbolic links of static files out of the directory"
+    )
+    allow_hidden: bool = setting(values.flag, False, help="serve .dotfiles and left-overs such as x~ and x.bak")
+    pass_authorization: bool = setting(
+        values.flag, False, per_script=True, help="give scripts the Authorization field as HTTP_AUTHORIZATION"
+    )
+    pass_env: tuple[str, ...] = setting(
+        values.names, (), per_script=True, help="names of the server's variables that scripts get too"
+    )
+    env: Mapping[str, str] = setting(values.environment, {}, per_script=True, help="variables that scripts get")
+    run_as: str | None = setting(
+        values.account,
+        "auto",
+        per_script=True,
+        help="a user, user:group, a uid, owner (of the script), or none (unchanged); auto: nobody when started as root",
+    )
     timeout: float = setting(
-        _seconds, 60.0, unit="seconds", help="until the response head is complete; then without a byte from the script"
+        values.seconds,
+        60.0,
+        unit="seconds",
+        per_script=True,
+        help="until the response head is complete; then without a byte from the script",
     )
-    max_time: float | None = setting(_optional_seconds, None, unit="seconds", help="for a script in all")
-    max_header_bytes: int = setting(_bytes, 64 * KIB, unit="bytes", help="size of a script's response head")
-    max_body_bytes: int = setting(_bytes, GIB, unit="bytes", help="size of a request body; larger ones get 413")
-    body_memory: int = setting(_bytes, MIB, unit="bytes", help="size of a request body from which on it waits on disk")
+    max_time: float | None = setting(
+        values.optional(values.seconds), None, unit="seconds", per_script=True, help="for a script in all"
+    )
+    max_cpu: int | None = setting(
+        values.optional(values.whole(1, YEAR, of="number of seconds", example=10)),
+        None,
+        unit="seconds",
+        per_script=True,
+        help="processor time of each process of a script",
+    )
+    max_memory: int | None = setting(
+        values.optional(values.size(32 * MIB, example="256M")),
+        None,
+        unit="bytes",
+        per_script=True,
+        help="address space of each process of a script",
+    )
+    max_processes: int | None = setting(
+        values.optional(values.whole(1, example=64)),
+        None,
+        per_script=True,
+        help="processes and threads of the user that a script runs as, all together",
+    )
+    max_file_size: int | None = setting(
+        values.optional(values.size(example="100M")),
+        None,
+        unit="bytes",
+        per_script=True,
+        help="size of each file that a script writes",
+    )
+    max_open_files: int | None = setting(
+        values.optional(values.whole(16, example=256)),
+        None,
+        per_script=True,
+        help="open files of each process of a script",
+    )
+    max_output_bytes: int | None = setting(
+        values.optional(values.size(1, example="100M")),
+        None,
+        unit="bytes",
+        per_script=True,
+        help="size of a script's answer",
+    )
+    max_header_bytes: int = setting(
+        values.size(), 64 * KIB, unit="bytes", per_script=True, help="size of a script's response head"
+    )
+    max_body_bytes: int = setting(
+        values.size(), GIB, unit="bytes", per_script=True, help="size of a request body; larger ones get 413"
+    )
+    body_memory: int = setting(
+        values.size(), MIB, unit="bytes", per_script=True, help="size of a request body from which on it waits on disk"
+    )
+    umask: int | None = setting(
+        values.optional(values.umask),
+        None,
+        per_script=True,
+        write=values.octal,
+        help="mode bits that a script's new files do not get, in octal: '022'; none: the server's",
+    )
+    nice: int | None = setting(
+        values.optional(values.whole(0, 19, example=10)),
+        None,
+        per_script=True,
+        help="by how much scripts give way to other processes, up to 19",
+    )
+    max_scripts: int | None = setting(
+        values.optional(values.whole(1, example=16)),
+        None,
+        per_script=True,
+        help="scripts that run at once, in all processes of a server",
+    )
+    queue_timeout: float = setting(
+        values.seconds_or_zero,
+        10.0,
+        unit="seconds",
+        per_script=True,
+        help="how long a request waits while max_scripts run; then 503",
+    )
+    sandbox: str | None = setting(
+        values.optional(values.choice("bwrap")),
+        None,
+        per_script=True,
+        help="bwrap: scripts see a read-only system and a /tmp of their own (Linux, bubblewrap)",
+    )
+    writable: tuple[Path, ...] = setting(
+        values.directories,
+        (),
+        per_script=True,
+        from_file=values.all_below,
+        help="directories that scripts in a sandbox may write to",
+    )
+    network: bool = setting(values.flag, True, per_script=True, help="whether scripts in a sandbox have the network")
+    allow_setuid: bool = setting(
+        values.flag, False, per_script=True, help="let scripts gain rights by setuid programs such as sudo and sendmail"
+    )
+    scripts: tuple[Section, ...] = setting(
+        sections, (), is_text=False, help="settings of some scripts; [[script]] in a configuration file"
+    )
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
-            value = getattr(self, item.name)
-            try:
-                object.__setattr__(self, item.name, item.metadata["parse"](value))
-            except ValueError as error:
-                raise ConfigError(f"{item.name}{_shown(value)}: {error}") from None
+            object.__setattr__(self, item.name, _parse(item.name, getattr(self, item.name), item.name))
+        _require_sandbox(self)
+
+    def for_script(self, script_path: str) -> Config:
+        """The settings that hold for a script.
+
+        Args:
+            script_path: The part of the URL path that names it, as in ``environ``: bytes shown as latin-1 (PEP 3333).
+        """
+        return self.with_sections(self.sections_for(script_path))
+
+    def sections_for(self, script_path: str) -> tuple[Section, ...]:
+        """The sections for a script, in their order."""
+        if not self.scripts:
+            return ()
+        path = script_path.encode("latin-1").decode("utf-8", "surrogateescape")
+        return tuple(section for section in self.scripts if section.matches(path))
+
+    def with_sections(self, chosen: Iterable[Section]) -> Config:
+        """These settings with those of sections: the later ones win, ``env`` is added to.
+
+        Nothing is checked again, so this is cheap and cannot fail.
+        """
+        merged: dict[str, Any] = {"scripts": ()}
+        for section in chosen:
+            merged.update(_PARTS_OFF if "sandbox" in section.settings and not section.settings["sandbox"] else {})
+            env = {**merged.get("env", self.env), **section.settings.get("env", {})}
+            merged.update({**section.settings, "env": env})
+        effective = copy.copy(self)
+        for name, value in merged.items():
+            object.__setattr__(effective, name, value)
+        return effective
+
+
+def section_giving(name: str, chosen: Iterable[Section]) -> Section | None:
+    """The one of a script's sections whose value of a setting holds; None: it comes from outside of the sections."""
+    return next((section for section in reversed(tuple(chosen)) if name in section.settings), None)
+
+
+# What a sandbox is made of; a section that switches it off switches these off too.
+_PARTS_OFF = {"network": True, "writable": ()}
+
+
+def _require_sandbox(config: Config) -> None:
+    """See to it that what only a sandbox can do is never said to a script without one, whatever sections it has."""
+    _require_sandbox_for({"network": config.network, "writable": config.writable}, config.sandbox, "")
+    sandbox = config.sandbox
+    for section in config.scripts:
+        _require_sandbox_for(section.settings, section.settings.get("sandbox", sandbox), f"{section.place}: ")
+        if "sandbox" in section.settings and section.settings["sandbox"] is None:
+            sandbox = None  # for some scripts, so later sections cannot rely on it
+
+
+def _require_sandbox_for(settings: Mapping[str, Any], sandbox: str | None, place: str) -> None:
+    if sandbox is not None:
+        return
+    for name, off in _PARTS_OFF.items():
+        if settings.get(name, off) != off:
+            what = "network=False" if name == "network" else name
+            raise ConfigError(f"{place}{what} needs a sandbox: say sandbox='bwrap' beside it, or leave {name} out")
 
 
 def setting_names() -> list[str]:
@@ -230,41 +362,136 @@ def setting_names() -> list[str]:
     return [item.name for item in dataclasses.fields(Config)]
 
 
-def load(settings: Mapping[str, object], environ: Mapping[str, str] | None = None) -> Config:
-    """Make the settings from keywords, else from ``WSGICGI_*`` variables, else from the defaults.
+def _parse(name: str, value: object, place: str) -> Any:
+    """Check a value of a setting; ``place`` is what a message begins with."""
+    try:
+        return _field(name).metadata["parse"](value)
+    except ConfigError:  # which has its place
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{place}{_shown(value)}: {error}") from None
+
+
+def _field(name: str) -> dataclasses.Field[Any]:
+    return next(item for item in dataclasses.fields(Config) if item.name == name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """A value of a setting, and who gave it."""
+
+    value: Any
+    origin: str
+
+
+def load(
+    settings: Mapping[str, object],
+    environ: Mapping[str, str] | None = None,
+    *,
+    config: Config | str | os.PathLike[str] | None = None,
+) -> Config:
+    """Make the settings from keywords, else from ``WSGICGI_*`` variables, else from a file, else from the defaults.
 
     Args:
         settings: Keywords; they win. ``None`` for ``directory`` counts as not given.
         environ: Where the variables are; default: the process's environment.
+        config: A configuration file; default: ``WSGICGI_CONFIG``. Or settings made before, which stand in the place of
+            variables and file.
 
     Raises:
         ConfigError: A name is unknown or a value is wrong.
     """
-    names = setting_names()
-    # Any: Config checks the types
-    given: dict[str, Any] = {k: value for k, value in settings.items() if not (k == "directory" and value is None)}
+    if isinstance(config, Config):
+        keywords = _keywords(settings)
+        return dataclasses.replace(config, **keywords) if keywords else config
+    return Config(**{name: given.value for name, given in gather(settings, environ, config=config).items()})
+
+
+def gather(
+    settings: Mapping[str, object],
+    environ: Mapping[str, str] | None = None,
+    *,
+    config: str | os.PathLike[str] | None = None,
+) -> dict[str, Given]:
+    """Collect what is said about each setting, with its origin; see ``load``."""
+    variables = os.environ if environ is None else environ
+    found = {name: Given(value=value, origin="keyword") for name, value in _keywords(settings).items()}
+    found.update(_from_variables(variables, but=found))
+    file = variables.get(CONFIG_VARIABLE) if config is None else config
+    if file is not None:
+        found.update(_from_file(file, but=found))
+    return found
+
+
+def _keywords(settings: Mapping[str, object]) -> dict[str, Any]:
+    """What was given; Any: Config checks the types."""
+    given = {name: value for name, value in settings.items() if not (name == "directory" and value is None)}
     for name in given:
-        if name not in names:
-            raise ConfigError(f"{name}: there is no such setting{_nearest(name, names)}")
-    for variable, text in (os.environ if environ is None else environ).items():
-        if not variable.startswith(PREFIX) or _NOT_OURS.fullmatch(variable):
+        _require_known(name, setting_names())
+    return given
+
+
+def _from_variables(variables: Mapping[str, str], *, but: Iterable[str]) -> dict[str, Given]:
+    names = [item.name for item in dataclasses.fields(Config) if item.metadata["is_text"]]
+    found = {}
+    for variable, text in variables.items():
+        if not variable.startswith(PREFIX) or variable == CONFIG_VARIABLE or _NOT_OURS.fullmatch(variable):
             continue
         name = variable.removeprefix(PREFIX).lower()
         if name not in names:
-            nearest = _nearest(variable, [PREFIX + known.upper() for known in names])
-            raise ConfigError(f"{variable}: there is no such setting{nearest}")
-        if name in given:
+            _require_known(variable, [CONFIG_VARIABLE, *(PREFIX + known.upper() for known in names)])
+        if name not in but:
+            found[name] = Given(value=_parse(name, text, variable), origin=variable)
+    return found
+
+
+def _from_file(file: str | os.PathLike[str], *, but: Iterable[str]) -> dict[str, Given]:
+    origin = os.fsdecode(file)
+    base_dir, said = read_toml(file)
+
+    def convert(name: str, value: object) -> object:
+        _require_no_settings_in(name, value, origin)
+        from_file = _field(name).metadata["from_file"]
+        return value if from_file is None else from_file(base_dir, value)
+
+    names = [SECTION_KEY if name == "scripts" else name for name in setting_names()]
+    found = {}
+    for key, value in said.items():
+        _require_known(key, names, place=f"{origin}: ")
+        name = "scripts" if key == SECTION_KEY else key
+        if name in but:
             continue
-        try:
-            given[name] = next(f for f in dataclasses.fields(Config) if f.name == name).metadata["parse"](text)
-        except ValueError as error:
-            raise ConfigError(f"{variable}={text!r}: {error}") from None
-    return Config(**given)
+        if name == "scripts":
+            parsed = _sections_from_file(value, origin, convert)
+        else:
+            parsed = _parse(name, convert(name, value), f"{origin}: {name}")
+        found[name] = Given(value=parsed, origin=origin)
+    return found
 
 
-def _nearest(name: str, known: list[str]) -> str:
+def _sections_from_file(value: object, origin: str, convert: Callable[[str, object], object]) -> tuple[Section, ...]:
+    if not isinstance(value, list):
+        raise ConfigError(f"{origin}: {SECTION_KEY}: begin each section with [[{SECTION_KEY}]], in two brackets")
+    return sections(value, f"{origin}: [[{SECTION_KEY}]]", convert)
+
+
+def _require_no_settings_in(name: str, value: object, origin: str) -> None:
+    """Refuse a setting that was written below a table's head, where it is the table's and would silently do nothing."""
+    for key in value if isinstance(value, Mapping) else ():
+        if key in setting_names():
+            raise ConfigError(
+                f"{origin}: {key} stands below [{name}], where it is no setting but part of that table: move it above"
+            )
+
+
+def _require_known(name: object, known: list[str], place: str = "") -> None:
+    if name in known:
+        return
+    if not isinstance(name, str) or not name.isidentifier():
+        name = repr(name)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f". Did you mean {close[0]!r}?" if close else f". Settings are: {', '.join(known)}"
+    hint = f"Did you mean {close[0]!r}?" if close else f"Settings are: {', '.join(known)}"
+    raise ConfigError(f"{place}{name}: there is no such setting. {hint}")
 
 
 def _shown(value: object) -> str:

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
@@ -20,6 +20,7 @@ import waitress.wasyncore
 
 from . import __version__
 from .app import Application, create_app
+from .checkconfig import check_config
 from .config import Config
 from .errors import ConfigError, printable
 from .paths import PathRules, count_scripts, shown
@@ -37,11 +38,18 @@ GRACE = 8
 DEMO_DIRECTORY = Path(__file__).parent / "demo"
 
 
+#: What runs when the first argument is such a word; takes the arguments after it, gives the exit status.
+SUBCOMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"check-config": check_config}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; gives its exit status."""
-    options = _parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0] in SUBCOMMANDS:
+        return SUBCOMMANDS[words[0]](words[1:])
+    options = _parser().parse_args(words)
     try:
-        app = create_app(**_settings(options))
+        app = create_app(config=options.config, **_settings(options))
     except ConfigError as error:
         print(f"wsgicgi-dev: {error}", file=sys.stderr)
         return 2
@@ -60,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="wsgicgi-dev",
         description="Serve a directory and run its CGI scripts. For development: bind it to your own machine.",
+        epilog="wsgicgi-dev check-config FILE checks a configuration file and prints what it comes to.",
     )
     parser.add_argument("port", metavar="PORT", type=int, nargs="?", default=8000, help="default: 8000; 0: a free one")
     parser.add_argument("-b", "--bind", metavar="ADDR", default="127.0.0.1", help="address; default: 127.0.0.1")
@@ -71,11 +80,12 @@ def _parser() -> argparse.ArgumentParser:
         dest="cgi_directories",
         help="URL path of scripts, instead of /cgi-bin and /htbin; may be repeated",
     )
+    parser.add_argument("--config", metavar="FILE", help="settings in TOML; options and variables win over it")
     parser.add_argument("--demo", action="store_true", help="serve a small site that shows scripts at work")
     parser.add_argument("--version", action="version", version=f"wsgicgi {__version__}")
     group = parser.add_argument_group("settings", "each may also be given as a variable such as WSGICGI_TIMEOUT")
     for item in dataclasses.fields(Config):
-        if item.name not in ("directory", "cgi_directories"):
+        if item.metadata["is_text"] and item.name not in ("directory", "cgi_directories"):
             _add_setting(group, item)
     return parser
 
@@ -114,8 +124,13 @@ def _create_server(app: Application, host: str, port: int, sockets: dict[int, An
         connection_limit=2000,
         asyncore_use_poll=True,
         log_socket_errors=False,
-        max_request_body_size=app.config.max_body_bytes + 1,
+        max_request_body_size=_largest_body(app.config) + 1,
     )
+
+
+def _largest_body(config: Config) -> int:
+    """The most that some script may take: the server itself must not refuse it."""
+    return max([config.max_body_bytes, *(int(part.settings.get("max_body_bytes", 0)) for part in config.scripts)])
 
 
 def _cannot_listen(error: Exception, host: str, port: int) -> str:

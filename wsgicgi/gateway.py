@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import io
 import os
 import shutil
 import sys
 import urllib.parse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import __version__, body, metavars
 from .client import presence
-from .config import Config, load
+from .config import Config, Section, load
 from .diagnosis import why_not_started
 from .errors import (
     NO_RESOURCES,
@@ -51,6 +53,9 @@ SOFTWARE = f"wsgicgi/{__version__}"
 #: Local redirects that one request may take; Apache's LimitInternalRecursion is 10 too.
 MAX_LOCAL_REDIRECTS = 10
 
+#: Combinations of sections whose terms are kept; making them again costs some 20 microseconds.
+MAX_TERMS = 256
+
 # What belongs to a request's body or to conditions on what the first URL names; a local redirect asks for another.
 _NOT_REDIRECTED = {
     "CONTENT_LENGTH",
@@ -72,9 +77,9 @@ class CGIMiddleware:
     Args:
         app: What answers for all other URLs.
         directory: What "/" maps to; default: the setting, else the current directory.
-        config: All settings at once, instead of keywords.
+        config: A configuration file, or a ``Config``.
         runner: What starts scripts; default: a new process each.
-        settings: As in ``Config``.
+        settings: As in ``Config``; they win over ``config``.
 
     Raises:
         ConfigError: A setting is wrong.
@@ -85,11 +90,11 @@ class CGIMiddleware:
         app: WSGIApplication,
         directory: str | os.PathLike[str] | None = None,
         *,
-        config: Config | None = None,
+        config: Config | str | os.PathLike[str] | None = None,
         runner: Runner | None = None,
         **settings: object,
     ) -> None:
-        self.config = load({"directory": directory, **settings}) if config is None else config
+        self.config = load({"directory": directory, **settings}, config=config)
         self.app = app
         self._rules = PathRules.of(self.config)
         self._gateway = _Gateway(self.config, runner)
@@ -118,8 +123,9 @@ class CGIScript:
         file: The program: executable, or a ``.py``.
         args: Words that come before the program, such as an interpreter and its options: ``["/usr/bin/perl", "-T"]``.
         directory: DOCUMENT_ROOT and the base of PATH_TRANSLATED; default: the program's directory.
+        config: A configuration file, or a ``Config``. Sections match the program's name: ``match="/git-http-backend"``.
         runner: What starts it.
-        settings: As in ``Config``, but for what concerns directories.
+        settings: As in ``Config``, but for what concerns directories; they win over ``config``.
 
     Raises:
         ConfigError: A setting is wrong, or the program cannot run.
@@ -131,11 +137,13 @@ class CGIScript:
         *,
         args: Sequence[str] = (),
         directory: str | os.PathLike[str] | None = None,
+        config: Config | str | os.PathLike[str] | None = None,
         runner: Runner | None = None,
         **settings: object,
     ) -> None:
         self.file = Path(os.path.abspath(os.fsdecode(file)))
-        self.config = load({"directory": self.file.parent if directory is None else directory, **settings})
+        root_dir = self.file.parent if directory is None else directory
+        self.config = load({"directory": root_dir, **settings}, config=config)
         self._args = _interpreter(args or self.config.interpreters.get(self.file.suffix.lower(), ()))
         self._gateway = _Gateway(self.config, runner)
         if not self.file.is_file():
@@ -166,14 +174,42 @@ class CGIScript:
         self._gateway.runner.close()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Terms:
+    """What holds for the scripts that have the same sections.
+
+    Attributes:
+        config: Their settings.
+        base: The variables that each gets, whatever the request.
+        limits: Their deadlines.
+    """
+
+    config: Config
+    base: Mapping[str, str]
+    limits: Limits
+
+
 class _Gateway:
     """Runs scripts for requests; one for each application object."""
 
     def __init__(self, config: Config, runner: Runner | None) -> None:
         self.runner = RUNNERS["spawn"]() if runner is None else runner
         self._config = config
-        self._base = {**metavars.inherited(os.environ, config.pass_env), **metavars.native(config.env)}
-        self._limits = Limits(timeout=config.timeout, max_time=config.max_time)
+        self._environ = dict(os.environ)
+        self._terms_with = functools.lru_cache(MAX_TERMS)(self._make_terms)
+
+    def _terms(self, script: Script) -> _Terms:
+        # a CGIScript has no path below its mount point but its name
+        path = script.script_path or "/" + os.fsencode(script.file.name).decode("latin-1")
+        return self._terms_with(self._config.sections_for(path))
+
+    def _make_terms(self, sections: tuple[Section, ...]) -> _Terms:
+        config = self._config.with_sections(sections)
+        return _Terms(
+            config=config,
+            base={**metavars.inherited(self._environ, config.pass_env), **metavars.native(config.env)},
+            limits=Limits(timeout=config.timeout, max_time=config.max_time),
+        )
 
     def respond(
         self, environ: WSGIEnvironment, start_response: StartResponse, script: Script, *, redirect_app: WSGIApplication
@@ -202,7 +238,8 @@ class _Gateway:
 
     def run(self, environ: WSGIEnvironment, script: Script) -> tuple[Exchange, ResponseHead, int | None]:
         """Run a script up to its response head; also tells the length of the body where that is known already."""
-        config = self._config
+        terms = self._terms(script)
+        config = terms.config
         if environ["REQUEST_METHOD"] in ("TRACE", "CONNECT"):
             raise MethodNotAllowed(f"{environ['REQUEST_METHOD']} is not for scripts", allow="GET, HEAD, POST")
         with body.collect(
@@ -217,7 +254,7 @@ class _Gateway:
                     environ,
                     script,
                     content_length=request_body.length,
-                    base=self._base,
+                    base=terms.base,
                     software=SOFTWARE,
                     pass_authorization=config.pass_authorization,
                 ),
@@ -225,7 +262,7 @@ class _Gateway:
                 stdin=request_body.stdin,
             )
             execution = self._start(invocation, script, shown(environ.get("PATH_INFO", "")))
-        exchange = self._exchange(environ, script, execution)
+        exchange = self._exchange(environ, script, execution, terms.limits)
         try:
             head = exchange.read_head(HeadParser(max_bytes=config.max_header_bytes, nph=script.is_nph))
             length = None
@@ -252,11 +289,11 @@ class _Gateway:
                 raise OutOfResources(f"{url}: cannot start: {error.strerror}") from None
             raise ScriptCannotStart(f"{url}: cannot start: {why_not_started(error, script.command)}") from None
 
-    def _exchange(self, environ: WSGIEnvironment, script: Script, execution: Execution) -> Exchange:
+    def _exchange(self, environ: WSGIEnvironment, script: Script, execution: Execution, limits: Limits) -> Exchange:
         exchange = Exchange(
             execution,
             label=printable(shown(environ.get("SCRIPT_NAME", "") + script.script_path)) or script.file.name,
-            limits=self._limits,
+            limits=limits,
             log=lambda message: log(environ, message),
             write_stderr=lambda lines: write_log(environ, lines),
             is_client_gone=presence(environ),

@@ -84,8 +84,8 @@ class StaticMiddleware:
     Args:
         app: What answers for all other URLs.
         directory: What "/" maps to; default: the setting, else the current directory.
-        config: All settings at once, instead of keywords.
-        settings: As in ``Config``.
+        config: A configuration file, or a ``Config``.
+        settings: As in ``Config``; they win over ``config``.
 
     Raises:
         ConfigError: A setting is wrong.
@@ -96,10 +96,10 @@ class StaticMiddleware:
         app: WSGIApplication,
         directory: str | os.PathLike[str] | None = None,
         *,
-        config: Config | None = None,
+        config: Config | str | os.PathLike[str] | None = None,
         **settings: object,
     ) -> None:
-        self.config = load({"directory": directory, **settings}) if config is None else config
+        self.config = load({"directory": directory, **settings}, config=config)
         self.app = app
         self._rules = PathRules.of(self.config)
         self._types = mimetypes.MimeTypes(tuple(file for file in mimetypes.knownfiles if os.path.isfile(file)))

@@ -1,0 +1,295 @@
+"""What a setting may hold: for each kind of value, the check that brings it into one form.
+
+A parser takes what a keyword, a variable or a configuration file holds and gives the setting's value, or raises
+``ValueError`` with the end of a sentence: "expected ...". Text means the same from all sources, and what a parser gives
+it also takes. Which setting is of which kind, ``config`` says.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+YEAR = 366 * 24 * 3600
+
+# setrlimit(2) takes no more, and says "unlimited" to what is beyond it
+_MAX_SIZE = 2**63 - 1
+_SIZE = re.compile(r"([0-9]{1,19})\s*(?:([KMGT])(?:iB)?)?", re.IGNORECASE)
+_UNITS = {"": 1, "k": KIB, "m": MIB, "g": GIB, "t": 1024 * GIB}
+
+_WHOLE = re.compile(r"[0-9]{1,19}")
+
+_OCTAL = re.compile(r"(?:0o)?([0-7]{1,4})")
+
+# POSIX asks for letters, digits, ".", "_" and "-" (not first); directory services add "\\", "@", "$" and other letters.
+_ACCOUNT = re.compile(r"[^\s:/,\x00-\x1f\x7f+-][^\s:/,\x00-\x1f\x7f]*")
+# setuid(2) and chown(2) take the last one for "unchanged"
+_MAX_ID = 2**32 - 2
+
+T = TypeVar("T")
+
+
+def flag(value: object) -> bool:
+    """Yes or no."""
+    if isinstance(value, bool):
+        return value
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if isinstance(value, str) and value.strip().lower() in words:
+        return words[value.strip().lower()]
+    raise ValueError("expected true or false (in a variable also 1, 0, yes, no, on, off)")
+
+
+def optional(parse: Callable[[object], T]) -> Callable[[object], T | None]:
+    """A value, or None: also said as "none", or as nothing at all in a variable."""
+
+    def parse_or_none(value: object) -> T | None:
+        if value is None or (isinstance(value, str) and value.strip().lower() in ("", "none")):
+            return None
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise ValueError(f"{error}; or none") from None
+
+    return parse_or_none
+
+
+def seconds(value: object, *, or_zero: bool = False) -> float:
+    """A time, to the fraction of a second."""
+    problem = f"expected a number of seconds{', 0 or' if or_zero else ''} above 0, at most a year, for example 30"
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(problem)
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        raise ValueError(problem) from None
+    if not (0 < number <= YEAR or (or_zero and number == 0)):
+        raise ValueError(problem)
+    return number
+
+
+def seconds_or_zero(value: object) -> float:
+    """A time that may be none at all."""
+    return seconds(value, or_zero=True)
+
+
+def whole(minimum: int, maximum: int = _MAX_SIZE, *, example: int, of: str = "number") -> Callable[[object], int]:
+    """A whole number from a minimum to a maximum."""
+    bounds = f"{minimum} or more" if maximum == _MAX_SIZE else f"from {minimum} to {maximum}"
+    problem = f"expected a whole {of}, {bounds}, for example {example}"
+
+    def parse(value: object) -> int:
+        if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
+            raise ValueError(problem)
+        return value
+
+    return parse
+
+
+def size(minimum: int = 0, *, example: str = "1M") -> Callable[[object], int]:
+    """A number of bytes, from a minimum on; also with a unit, powers of 1024: "256M", "1 GiB"."""
+    least = f"{minimum // MIB}M" if minimum and minimum % MIB == 0 else str(minimum)
+    problem = f"expected a whole number of bytes, {least} or more, or one with K, M, G or T, for example '{example}'"
+
+    def parse(value: object) -> int:
+        if isinstance(value, str):
+            found = _SIZE.fullmatch(value.strip())
+            value = int(found[1]) * _UNITS[(found[2] or "").lower()] if found else None
+        if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= _MAX_SIZE:
+            raise ValueError(problem)
+        return value
+
+    return parse
+
+
+def umask(value: object) -> int:
+    """The mode bits that new files do not get: octal text, or a number as ``os.umask`` takes it."""
+    number: object = value
+    if isinstance(value, str):
+        found = _OCTAL.fullmatch(value.strip())
+        number = int(found[1], 8) if found else None
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= 0o777:
+        raise ValueError("expected an octal text from '000' to '777', for example '022'")
+    return number
+
+
+def octal(value: object) -> object:
+    """A umask as people write it."""
+    return f"{value:03o}" if isinstance(value, int) else value
+
+
+def account(value: object) -> str | None:
+    """Whom a script runs as; who that is on this system is looked up when it is used, not here."""
+    if value is None or (isinstance(value, str) and value.strip().lower() == "none"):
+        return None
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    text = text.strip() if isinstance(text, str) else ""
+    if text in ("auto", "owner"):
+        return text
+    user, colon, group = text.partition(":")
+    for part in (user, group) if colon else (user,):
+        is_number = _WHOLE.fullmatch(part) is not None
+        if not _ACCOUNT.fullmatch(part) or len(part) > 256 or (is_number and int(part) > _MAX_ID):
+            raise ValueError(
+                "expected a user: a name such as 'www-data', 'user:group', a uid, 'owner' (the script's),"
+                " or none (who runs the server)"
+            )
+    if user in ("auto", "owner", "none", "None"):
+        raise ValueError(f"{user!r} goes without a group: give a user's name before it, or {user!r} alone")
+    if user == "root" or (_WHOLE.fullmatch(user) and int(user) == 0):
+        raise ValueError("scripts are not given to root: name another user, or none for who runs the server")
+    return text
+
+
+def choice(*words: str) -> Callable[[object], str]:
+    """One of a few words."""
+
+    def parse(value: object) -> str:
+        if isinstance(value, str) and value.strip().lower() in words:
+            return value.strip().lower()
+        raise ValueError(f"expected {' or '.join(map(repr, words))}")
+
+    return parse
+
+
+def names(value: object) -> tuple[str, ...]:
+    """Several texts: any iterable of them, or one text with commas."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    if isinstance(value, list | tuple | set | frozenset) and all(isinstance(part, str) for part in value):
+        return tuple(value)
+    raise ValueError("expected a list of texts, or one text with commas between them")
+
+
+def directory(value: object) -> Path:
+    """A directory that is there: absolute, without links."""
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        raise ValueError("expected the path of a directory")
+    try:
+        found = Path(os.path.expanduser(os.fsdecode(value)))
+        exists = found.exists()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot be looked at: {error}") from None
+    if not exists:
+        place = str(found.absolute())
+        raise ValueError(f"there is no such directory ({place!r}): create it, or name another")
+    if not found.is_dir():
+        raise ValueError("is not a directory: give the directory that holds the files")
+    return found.resolve()
+
+
+def directories(value: object) -> tuple[Path, ...]:
+    """Several directories that are there."""
+    if isinstance(value, os.PathLike):
+        value = [value]
+    parts = names(value) if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple):
+        raise ValueError("expected a list of directories, or one text with commas between them")
+    found = []
+    for part in parts:
+        try:
+            found.append(directory(part))
+        except ValueError as error:
+            raise ValueError(f"{str(part)!r:.80}: {error}") from None
+    return tuple(found)
+
+
+def below(base_dir: Path, value: object) -> object:
+    """A path, or each of several, as seen from a directory; what is no path is left to its parser."""
+    if isinstance(value, str) and value:
+        try:
+            return os.path.join(base_dir, os.path.expanduser(value))
+        except ValueError:  # NUL
+            return value
+    if isinstance(value, list):
+        return [below(base_dir, part) for part in value]
+    return value
+
+
+def all_below(base_dir: Path, value: object) -> object:
+    """Several paths as seen from a directory."""
+    return below(base_dir, list(names(value)) if isinstance(value, str) else value)
+
+
+def cgi_directories(value: object) -> tuple[str, ...]:
+    """URL paths, without a final slash."""
+    paths = []
+    for given in names(value):
+        path = given.rstrip("/") or given[:1]
+        if not path.startswith("/"):
+            raise ValueError(
+                f"{given!r} must start with '/': entries are URL paths, not folders."
+                f" Did you mean '/{path.removeprefix('./')}'?"
+            )
+        if "\0" in path or (path != "/" and any(name in ("", ".", "..") for name in path[1:].split("/"))):
+            raise ValueError(f"{given!r} must be a plain URL path such as '/cgi-bin', without '//', '.', '..' and NUL")
+        paths.append(path)
+    return tuple(paths)
+
+
+def _suffix(text: str) -> str:
+    if not isinstance(text, str) or not text.startswith(".") or len(text) < 2 or "/" in text or "." in text[1:]:
+        example = str(text).rpartition(".")[2].strip("*/") or "cgi"
+        raise ValueError(f"{text!r} is not a suffix: write '.{example}'")
+    return text.lower()
+
+
+def suffixes(value: object) -> tuple[str, ...]:
+    """Ends of file names, such as ".cgi"; in lower case."""
+    return tuple(_suffix(text) for text in names(value))
+
+
+def _pairs(value: object, example: str) -> dict[str, Any]:
+    if isinstance(value, str):
+        parts = [part.strip() for part in value.split(",") if part.strip()]
+        if not all("=" in part for part in parts):
+            raise ValueError(f"expected pairs such as {example}")
+        return dict(part.split("=", 1) for part in parts)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise ValueError(f"expected a mapping, in a variable pairs such as {example}")
+
+
+def interpreters(value: object) -> Mapping[str, tuple[str, ...]]:
+    """Suffixes and the commands for files that have them."""
+    commands = {}
+    for suffix, command in _pairs(value, ".php=php-cgi,.pl=/usr/bin/perl -T").items():
+        words = tuple(shlex.split(command)) if isinstance(command, str) else names(command)
+        if not words:
+            raise ValueError(f"{suffix!r} has no command: write for example {{'.php': ['php-cgi']}}")
+        program = shutil.which(words[0])
+        if program is None:
+            raise ValueError(f"{suffix!r}: there is no program {words[0]!r} on PATH: install it, or give its full path")
+        commands[_suffix(suffix)] = (os.path.abspath(program), *words[1:])
+    return commands
+
+
+def environment(value: object) -> Mapping[str, str]:
+    """Variables for a process."""
+    pairs = _pairs(value, "NAME=value,OTHER=value")
+    for name, text in pairs.items():
+        if not isinstance(name, str) or not isinstance(text, str):
+            raise ValueError(f"{name!r}: names and values of variables are texts")
+        if not name or "=" in name or "\0" in name + text:
+            raise ValueError(
+                f"{name!r} cannot be a variable: names have no '=' and are not empty, and nothing holds NUL"
+            )
+    return pairs
+
+
+def file_names(value: object) -> tuple[str, ...]:
+    """Names of files, without a directory."""
+    found = names(value)
+    for name in found:
+        if "/" in name or name in ("", ".", ".."):
+            raise ValueError(f"{name!r} is not the name of a file: write for example 'index.html'")
+    return found
