@@ -15,20 +15,12 @@ from sites import Site
 from webtest import TestApp
 
 from wsgicgi import CGIMiddleware, CGIScript, Config, ConfigError, StaticMiddleware, create_app
-from wsgicgi.config import PREFIX, load, setting_names
+from wsgicgi.config import load, setting_names
 
 #: A time-out that no default and no variable of these tests has.
 SECONDS = 21.0
 
 Write = Callable[..., Path]
-
-
-@pytest.fixture(autouse=True)
-def without_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variables of who runs the tests say nothing here."""
-    for name in list(os.environ):
-        if name.startswith(PREFIX):
-            monkeypatch.delenv(name)
 
 
 @pytest.fixture
@@ -151,11 +143,11 @@ def test_a_value_that_is_not_used_may_be_wrong(write: Write) -> None:
     assert load({"directory": "."}, {}, config=write('directory = "/no/such/place"')).directory.is_dir()
 
 
-def test_the_variable_names_the_file(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variable_names_the_file(write: Write) -> None:
     """``WSGICGI_CONFIG`` is for servers that are told nothing else; a keyword names another file instead."""
-    monkeypatch.setenv("WSGICGI_CONFIG", str(write("timeout = 21")))
-    assert load({}).timeout == SECONDS
-    assert load({}, config=write("nice = 3", "other.toml")) == Config(nice=3)
+    variables = {"WSGICGI_CONFIG": str(write("timeout = 21"))}
+    assert load({}, variables) == Config(timeout=21)
+    assert load({}, variables, config=write("nice = 3", "other.toml")) == Config(nice=3)
 
 
 def test_a_home_directory_may_be_written_short(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,6 +221,8 @@ def test_paths_are_relative_to_the_file(write: Write, tmp_path: Path) -> None:
         pytest.param("a = 1\ntimeout 1\n", "(at line 2, column 9)", id="syntax-line"),
         pytest.param("timeout = 1\ntimeout = 2", "is not TOML: Cannot overwrite a value", id="twice"),
         pytest.param("umask = 022", "is not TOML", id="octal-with-a-zero"),
+        pytest.param(f"timeout = {'9' * 5000}", "is not TOML: Exceeds the limit", id="endless-number"),
+        pytest.param(f"timeout = {'[' * 5000}", "is not TOML: ", id="endless-list"),
         pytest.param(b"# \xff", "is not UTF-8 text (byte 2)", id="latin-1"),
     ],
 )

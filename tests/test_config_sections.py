@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import http.client
-import os
 import re
 import socket
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from sites import Site
 from webtest import TestApp
 
 from wsgicgi import CGIScript, Config, ConfigError, create_app
-from wsgicgi.config import PREFIX, load, section_giving, setting_names
+from wsgicgi.config import load, section_giving, setting_names
 
 README = (Path(__file__).parent.parent / "README.rst").read_text()
 
@@ -47,14 +46,6 @@ PER_SCRIPT: dict[str, tuple[Any, Any]] = {
     "network": (False, False),
     "allow_setuid": ("yes", True),
 }
-
-
-@pytest.fixture(autouse=True)
-def without_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variables of who runs the tests say nothing here."""
-    for name in list(os.environ):
-        if name.startswith(PREFIX):
-            monkeypatch.delenv(name)
 
 
 def config(*sections: dict[str, Any], **settings: Any) -> Config:

@@ -87,7 +87,7 @@ class Section:
     """
 
     number: int
-    place: str
+    place: str = field(compare=False)
     match: tuple[str, ...]
     settings: Mapping[str, Any] = field(hash=False)
     _patterns: tuple[re.Pattern[str], ...] = field(repr=False, compare=False)
@@ -97,8 +97,12 @@ class Section:
         return any(pattern.fullmatch(path) for pattern in self._patterns)
 
 
+def _as_given(name: str, value: object) -> object:
+    return value
+
+
 def sections(
-    value: object, place: str = "scripts: section", convert: Callable[[str, object], object] | None = None
+    value: object, place: str = "scripts: section", convert: Callable[[str, object], object] = _as_given
 ) -> tuple[Section, ...]:
     """Make sections of a list of mappings, each with "match" and settings.
 
@@ -118,7 +122,7 @@ def sections(
     return tuple(
         dataclasses.replace(given, number=number)
         if isinstance(given, Section)
-        else _section(given, number, place=f"{place} {number}", convert=convert or (lambda name, value: value))
+        else _section(given, number, place=f"{place} {number}", convert=convert)
         for number, given in enumerate(value, 1)
     )
 

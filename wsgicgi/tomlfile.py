@@ -38,7 +38,10 @@ def read_toml(file: str | os.PathLike[str]) -> tuple[Path, dict[str, Any]]:
         return path.parent, tomllib.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ConfigError(f"{name}: is not UTF-8 text (byte {error.start})") from None
-    except tomllib.TOMLDecodeError as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # besides its own, tomllib lets those of endless numbers and lists out
         raise ConfigError(f"{name}: is not TOML: {error}") from None
 
 

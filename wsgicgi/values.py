@@ -133,8 +133,8 @@ def account(value: object) -> str | None:
         return None
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     text = text.strip() if isinstance(text, str) else ""
-    if text in ("auto", "owner"):
-        return text
+    if text.lower() in ("auto", "owner"):
+        return text.lower()
     user, colon, group = text.partition(":")
     for part in (user, group) if colon else (user,):
         is_number = _WHOLE.fullmatch(part) is not None
@@ -143,7 +143,7 @@ def account(value: object) -> str | None:
                 "expected a user: a name such as 'www-data', 'user:group', a uid, 'owner' (the script's),"
                 " or none (who runs the server)"
             )
-    if user in ("auto", "owner", "none", "None"):
+    if user.lower() in ("auto", "owner", "none"):
         raise ValueError(f"{user!r} goes without a group: give a user's name before it, or {user!r} alone")
     if user == "root" or (_WHOLE.fullmatch(user) and int(user) == 0):
         raise ValueError("scripts are not given to root: name another user, or none for who runs the server")
