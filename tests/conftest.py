@@ -13,6 +13,9 @@ from sites import Site
 
 from wsgicgi.runners import warden
 
+# Root's scripts would run as nobody, who may not enter pytest's directories; tests of identities say what they want.
+os.environ.setdefault("WSGICGI_RUN_AS", "none")
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what only root, or only an ordinary user, can see: ``.ci/run`` runs these tests as both."""

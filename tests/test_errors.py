@@ -65,6 +65,9 @@ def made(error: type[GatewayError]) -> GatewayError:
 
 
 STATUSES = {
+    "CannotChangeIdentity": 500,
+    "OwnerRefused": 403,
+    "ScriptExceeded": 502,
     "BadRequest": 400,
     "BrokenFraming": 400,
     "BadScriptOutput": 502,

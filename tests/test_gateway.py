@@ -285,7 +285,7 @@ def test_script_that_never_answers_is_ended_with_its_children(site: Site, tmp_pa
     with serving(server_kind, site.directory, tmp_path / "log", env={"WSGICGI_TIMEOUT": "0.5"}) as server:
         response, _ = server.get("/cgi-bin/silent")
         assert response.status == 504
-        assert not is_running(pid_file)
+        wait_until(lambda: not is_running(pid_file), "its child has ended")
         wait_until(lambda: "no complete header after 0.5 s (timeout=0.5, 0 bytes received)" in server.log, "the cause")
 
 

@@ -251,7 +251,7 @@ def test_processes_of_a_script_are_counted_beside_those_of_its_user(
     start: Callable[..., Execution], number: int
 ) -> None:
     """Whatever else the user runs, ``max_processes`` more can be had."""
-    count = "n=0; while [ $n -lt 60 ]; do sleep 60 & n=$((n+1)); done; echo all"
+    count = "n=0; while [ $n -lt 60 ]; do sleep 60 >/dev/null 2>&1 & n=$((n+1)); done; echo all"
     execution = start(count, max_processes=number)
     assert "all" not in output(execution)
     assert "ork" in errors(execution)

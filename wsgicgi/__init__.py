@@ -6,6 +6,7 @@ The way of a request::
       CGIMiddleware.__call__           what names no script goes on to StaticMiddleware:         gateway.py
                                          find_file -> open, fstat -> conditional -> file_wrapper static.py
         script    = paths.find_script(...)    -> Script        what the URL names; 404, 403      paths.py
+        run_as    = identity.of_script(...)   -> Identity      whom it runs as; 403, 500         identity.py
         body      = body.collect(...)         -> Body          the script's stdin; 4xx, 501, 507 body.py
         metavars  = metavars.build(...)       -> dict          what the script will see          metavars.py
         execution = runner.start(Invocation)  -> Execution     a started script; 431, 500, 503   runners/
@@ -16,7 +17,7 @@ The way of a request::
 A module imports only from the layers below its own:
 
     errors < values globs tomlfile < config response listing conditional < paths < metavars diagnosis body client
-    runners < pipes < exchange < gateway static < app < checkconfig < devserver
+    runners < identity pipes < exchange < gateway static < app < checkconfig < devserver
 
 Only ``runners`` starts processes; only ``exchange`` (with ``pipes`` and ``body``) moves bytes to and from a script;
 only ``paths`` and ``static`` look for files; only ``config`` reads settings from the environment.

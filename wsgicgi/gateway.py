@@ -20,12 +20,13 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import __version__, body, metavars
+from . import __version__, body, identity, metavars
 from .client import presence
 from .config import Config, Section, load
 from .diagnosis import why_not_started
 from .errors import (
     NO_RESOURCES,
+    CannotChangeIdentity,
     ConfigError,
     GatewayError,
     MetavarsTooLarge,
@@ -43,7 +44,7 @@ from .errors import (
 from .exchange import Exchange, Limits
 from .paths import PathRules, Script, canonical, find_script, is_python, script_command, shown
 from .response import HeadParser, Kind, ResponseHead
-from .runners import RUNNERS, Execution, Invocation, Runner
+from .runners import RUNNERS, Execution, IdentityRefused, Invocation, Restrictions, Runner
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -181,12 +182,14 @@ class _Terms:
     Attributes:
         config: Their settings.
         base: The variables that each gets, whatever the request.
-        limits: Their deadlines.
+        limits: What their answers are held to.
+        restrictions: What the system holds them to.
     """
 
     config: Config
     base: Mapping[str, str]
     limits: Limits
+    restrictions: Restrictions
 
 
 class _Gateway:
@@ -194,6 +197,8 @@ class _Gateway:
 
     def __init__(self, config: Config, runner: Runner | None) -> None:
         self.runner = RUNNERS["spawn"]() if runner is None else runner
+        for each in (config, *map(config.with_sections, ([section] for section in config.scripts))):
+            identity.check(each.run_as)
         self._config = config
         self._environ = dict(os.environ)
         self._terms_with = functools.lru_cache(MAX_TERMS)(self._make_terms)
@@ -205,10 +210,26 @@ class _Gateway:
 
     def _make_terms(self, sections: tuple[Section, ...]) -> _Terms:
         config = self._config.with_sections(sections)
+        restrictions = Restrictions(
+            max_cpu=config.max_cpu,
+            max_memory=config.max_memory,
+            max_processes=config.max_processes,
+            max_file_size=config.max_file_size,
+            max_open_files=config.max_open_files,
+            umask=config.umask,
+            nice=config.nice,
+            no_new_privs=not config.allow_setuid,
+        )
         return _Terms(
             config=config,
             base={**metavars.inherited(self._environ, config.pass_env), **metavars.native(config.env)},
-            limits=Limits(timeout=config.timeout, max_time=config.max_time),
+            limits=Limits(
+                timeout=config.timeout,
+                max_time=config.max_time,
+                max_output_bytes=config.max_output_bytes,
+                restrictions=restrictions,
+            ),
+            restrictions=restrictions,
         )
 
     def respond(
@@ -242,6 +263,7 @@ class _Gateway:
         config = terms.config
         if environ["REQUEST_METHOD"] in ("TRACE", "CONNECT"):
             raise MethodNotAllowed(f"{environ['REQUEST_METHOD']} is not for scripts", allow="GET, HEAD, POST")
+        run_as = identity.of_script(config.run_as, script)
         with body.collect(
             environ, max_bytes=config.max_body_bytes, memory=config.body_memory, timeout=config.timeout
         ) as request_body:
@@ -260,6 +282,8 @@ class _Gateway:
                 ),
                 cwd=str(script.file.parent),
                 stdin=request_body.stdin,
+                identity=run_as,
+                restrictions=terms.restrictions,
             )
             execution = self._start(invocation, script, shown(environ.get("PATH_INFO", "")))
         exchange = self._exchange(environ, script, execution, terms.limits)
@@ -282,7 +306,13 @@ class _Gateway:
                     raise
                 # executable, but without a first line that says by what
                 return self.runner.start(dataclasses.replace(invocation, argv=(sys.executable, *invocation.argv)))
+        except IdentityRefused as error:
+            who = identity.name(invocation.identity)
+            raise CannotChangeIdentity(f"{url}: cannot run as {who}: {error.strerror}; nothing was run") from None
         except OSError as error:
+            if error.errno == errno.EACCES and invocation.identity is not None:
+                what = f"enter {error.filename}" if error.filename else f"run {script.command[0]}"
+                raise ScriptForbidden(f"{url}: {identity.name(invocation.identity)} may not {what}") from None
             if error.errno == errno.E2BIG:
                 raise MetavarsTooLarge(f"{url:.200}: the URL and fields do not fit into an environment") from None
             if error.errno in NO_RESOURCES:

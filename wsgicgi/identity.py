@@ -74,6 +74,16 @@ def of_script(run_as: str | None, script: Script) -> Identity | None:
     return None
 
 
+def name(identity: Identity | None) -> str:
+    """An identity for messages: the user's name, or the number of one that has none."""
+    if identity is None or sys.platform == "win32":
+        return "this user"
+    try:
+        return pwd.getpwuid(identity.uid).pw_name
+    except KeyError:
+        return f"uid {identity.uid}"
+
+
 if sys.platform != "win32":
 
     @functools.cache
