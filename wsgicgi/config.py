@@ -219,7 +219,7 @@ class Config:
         values.optional(values.whole(1, example=64)),
         None,
         per_script=True,
-        help="processes and threads of the user that a script runs as, all together",
+        help="processes and threads that scripts of one user may have, beside those that are no scripts'",
     )
     max_file_size: int | None = setting(
         values.optional(values.size(example="100M")),

@@ -107,6 +107,8 @@ if sys.platform != "win32":
             uid = int(user)
         else:
             uid = entry.pw_uid
+            if uid == 0:
+                raise ConfigError(f"run_as={run_as!r} is root: say none if you mean that")
             if not group:
                 groups = tuple(sorted({*os.getgrouplist(entry.pw_name, entry.pw_gid)}))
                 return Identity(uid=uid, gid=entry.pw_gid, groups=groups)
