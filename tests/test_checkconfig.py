@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from wsgicgi import checkconfig
@@ -154,6 +154,7 @@ def test_help_and_wrong_arguments(tmp_path: Path) -> None:
         max_leaves=8,
     )
 )
+@example('\x7f\x00\n\\"\U0001f600')
 def test_any_value_is_written_so_that_toml_reads_it_again(value: object) -> None:
     """Quotes, control characters and all."""
 
