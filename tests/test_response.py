@@ -445,7 +445,7 @@ def test_a_head_may_have_all_the_bytes_that_are_allowed(feed: Feed, end: bytes, 
     assert len(feed(lambda: HeadParser(max_bytes=200, nph=nph), output).fields) == 1
     with pytest.raises(BadScriptOutput) as raised:
         feed(lambda: HeadParser(max_bytes=199, nph=nph), output)
-    assert str(raised.value) == "the header is longer than 199 bytes (max_header_bytes)"
+    assert str(raised.value) == "the header is longer than 199 bytes (max_header_bytes)."
 
 
 @pytest.mark.parametrize("size", [1, 7, 200])

@@ -110,7 +110,7 @@ class HeadParser:
             end = _END_OF_HEAD.search(self._buffer, start)
             if end is None or end.end() > self._max_bytes:
                 if end is not None or len(self._buffer) > self._max_bytes:
-                    raise BadScriptOutput(f"the header is longer than {self._max_bytes} bytes (max_header_bytes)")
+                    raise BadScriptOutput(f"the header is longer than {self._max_bytes} bytes (max_header_bytes).")
                 return None
             head = _parse(bytes(self._buffer[: end.start() + 1 if end.start() else 0]), nph=self._nph)
             body = bytes(self._buffer[end.end() :])
