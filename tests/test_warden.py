@@ -433,3 +433,38 @@ def test_memory_of_a_script_is_told(start: Callable[..., Execution]) -> None:
     status = start(["/usr/bin/perl", "-e", "$x = 'x' x 50_000_000"]).wait(20)
     assert status is not None
     assert status.max_rss > 50_000_000
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warden as on systems other than Linux: without prctl, without prlimit, and with fork."""
+    program = tmp_path / "other_warden.py"
+    place = str(Path(warden._warden.__file__).parent)
+    program.write_text(
+        f"import sys\nsys.path.insert(0, {place!r})\nimport _warden\n_warden.IS_LINUX = False\n_warden.main()\n"
+    )
+    monkeypatch.setattr(warden._warden, "__file__", str(program))
+    monkeypatch.setattr(warden, "_wardens", {})
+
+
+def test_other_systems_have_the_same_but_for_what_only_linux_has(
+    elsewhere: None, start: Callable[..., Execution]
+) -> None:
+    """Streams, exit status, limits, umask, refusals, the end of a process group."""
+    one = start("umask; ulimit -n; cat; exit 3", max_open_files=20, umask=0o027, nice=1)
+    assert output(one).split() == ["0027", "20"]
+    assert one.wait(10) == ExitStatus(code=3)
+    with pytest.raises(FileNotFoundError):
+        start(["/no/such/program"])
+    status = output(start("exec cat /proc/self/status"))
+    masks = dict(line.split(":\t") for line in status.splitlines() if line.startswith("Sig"))
+    assert int(masks["SigIgn"], 16) == int(masks["SigBlk"], 16) == 0
+    running = start("sleep 300 & exec sleep 300")
+    assert running.terminate() == ExitStatus(signal=signal.SIGTERM)
+    wait_until(lambda: not in_session(running.pid), "its group has ended")
+    assert output(start("exec ls /proc/self/fd")).split() == ["0", "1", "2", "3"]
+    for key, each in list(warden._wardens.items()):
+        del warden._wardens[key]
+        each.close()
+        each._process.returncode = None
+        each._process.wait(15)
