@@ -87,6 +87,7 @@ STATUSES = {
     "ScriptTimeout": 504,
     "SpoolFull": 507,
     "TooManyRedirects": 500,
+    "TooManyScripts": 503,
 }
 
 

@@ -8,6 +8,7 @@ The way of a request::
         script    = paths.find_script(...)    -> Script        what the URL names; 404, 403      paths.py
         body      = body.collect(...)         -> Body          the script's stdin; 4xx, 501, 507 body.py
         metavars  = metavars.build(...)       -> dict          what the script will see          metavars.py
+        admission = admission.admit(...)      -> Admission     it may run now; 503               admission.py
         execution = runner.start(Invocation)  -> Execution     a started script; 431, 500, 503   runners/
         head      = exchange.read_head(...)   -> ResponseHead  status, fields, kind; 502, 504    exchange.py
         a local redirect goes through the application again, at most 10 times
@@ -15,8 +16,8 @@ The way of a request::
 
 A module imports only from the layers below its own:
 
-    errors < config response listing conditional < paths < metavars diagnosis body client runners < pipes < exchange
-    < gateway static < app < devserver
+    errors < config response listing conditional < paths < metavars diagnosis body client server runners < pipes
+    admission < exchange < gateway static < app < devserver
 
 Only ``runners`` starts processes; only ``exchange`` (with ``pipes`` and ``body``) moves bytes to and from a script;
 only ``paths`` and ``static`` look for files; only ``config`` reads settings from the environment.

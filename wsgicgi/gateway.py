@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import __version__, body, metavars
+from .admission import Admission, Pool, admit
 from .client import presence
 from .config import Config, load
 from .diagnosis import why_not_started
@@ -41,7 +42,7 @@ from .errors import (
 from .exchange import Exchange, Limits
 from .paths import PathRules, Script, canonical, find_script, is_python, script_command, shown
 from .response import HeadParser, Kind, ResponseHead
-from .runners import RUNNERS, Execution, Invocation, Runner
+from .runners import RUNNERS, Execution, ExitStatus, Invocation, Runner
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -173,6 +174,8 @@ class _Gateway:
         self.runner = RUNNERS["spawn"]() if runner is None else runner
         self._config = config
         self._base = {**metavars.inherited(os.environ, config.pass_env), **metavars.native(config.env)}
+        self.pools: tuple[Pool, ...] = ()
+        self.queue_timeout = 10.0
         self._limits = Limits(timeout=config.timeout, max_time=config.max_time)
 
     def respond(
@@ -224,7 +227,16 @@ class _Gateway:
                 cwd=str(script.file.parent),
                 stdin=request_body.stdin,
             )
-            execution = self._start(invocation, script, shown(environ.get("PATH_INFO", "")))
+            # after the body: a slow upload holds no slot
+            url = shown(environ.get("PATH_INFO", ""))
+            admission = admit(
+                self.pools, environ, label=url, timeout=self.queue_timeout, is_client_gone=presence(environ)
+            )
+            try:
+                execution = _AdmittedExecution(self._start(invocation, script, url), admission)
+            except BaseException:
+                admission.leave()
+                raise
         exchange = self._exchange(environ, script, execution)
         try:
             head = exchange.read_head(HeadParser(max_bytes=config.max_header_bytes, nph=script.is_nph))
@@ -296,6 +308,30 @@ class _Gateway:
             }
         )
         return redirect_app(redirected, start_response)
+
+
+class _AdmittedExecution:
+    """A started script that gives its slot back when it has ended, be it long after its answer."""
+
+    def __init__(self, execution: Execution, admission: Admission) -> None:
+        self._execution = execution
+        self._admission = admission
+        self.pid = execution.pid
+        self.stdout = execution.stdout
+        self.stderr = execution.stderr
+        self.exit_fd = execution.exit_fd
+
+    def wait(self, timeout: float | None) -> ExitStatus | None:
+        return self._execution.wait(timeout)
+
+    def terminate(self) -> ExitStatus:
+        return self._execution.terminate()
+
+    def close(self) -> None:
+        try:
+            self._execution.close()
+        finally:
+            self._admission.leave()
 
 
 def _interpreter(words: Sequence[str]) -> tuple[str, ...]:
