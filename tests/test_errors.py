@@ -90,6 +90,7 @@ STATUSES = {
     "ScriptTimeout": 504,
     "SpoolFull": 507,
     "TooManyRedirects": 500,
+    "TooManyScripts": 503,
 }
 
 

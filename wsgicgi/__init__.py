@@ -6,9 +6,11 @@ The way of a request::
       CGIMiddleware.__call__           what names no script goes on to StaticMiddleware:         gateway.py
                                          find_file -> open, fstat -> conditional -> file_wrapper static.py
         script    = paths.find_script(...)    -> Script        what the URL names; 404, 403      paths.py
+        terms     = all_terms.of(script)      -> Terms         the settings that hold for it     terms.py
         run_as    = identity.of_script(...)   -> Identity      whom it runs as; 403, 500         identity.py
         body      = body.collect(...)         -> Body          the script's stdin; 4xx, 501, 507 body.py
         metavars  = metavars.build(...)       -> dict          what the script will see          metavars.py
+        admission = admission.admit(...)      -> Admission     it may run now; 503               admission.py
         execution = runner.start(Invocation)  -> Execution     a started script; 431, 500, 503   runners/
         head      = exchange.read_head(...)   -> ResponseHead  status, fields, kind; 502, 504    exchange.py
         a local redirect goes through the application again, at most 10 times
@@ -17,7 +19,7 @@ The way of a request::
 A module imports only from the layers below its own:
 
     errors < values globs tomlfile < config response listing conditional < paths < metavars diagnosis body client
-    runners < identity pipes < exchange < gateway static < app < checkconfig < devserver
+    server runners < identity pipes admission < exchange < terms < gateway static < app < checkconfig < devserver
 
 Only ``runners`` starts processes; only ``exchange`` (with ``pipes`` and ``body``) moves bytes to and from a script;
 only ``paths`` and ``static`` look for files; only ``config`` reads settings from the environment.

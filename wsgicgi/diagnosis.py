@@ -26,6 +26,11 @@ def why_not_started(error: OSError, command: tuple[str, ...]) -> str:
     return f"{error.strerror}: {file}"
 
 
+def has_shebang(file: str) -> bool:
+    """Whether a file says in its first line what runs it."""
+    return (_read_head(file) or b"").startswith(b"#!")
+
+
 def _shebang(error: OSError, file: str, head: bytes) -> str:
     line = head.split(b"\n", 1)[0]
     words = line[2:].decode("utf-8", "backslashreplace").split(None, 1)

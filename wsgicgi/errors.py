@@ -158,6 +158,13 @@ class ScriptExceeded(BadScriptOutput):
     """The script came against one of its limits."""
 
 
+class TooManyScripts(GatewayError):
+    """As many scripts as may run at once do, and none ended in time (``max_scripts``, ``queue_timeout``)."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    headers = (("Retry-After", str(RETRY_AFTER)),)
+
+
 class ScriptTimeout(GatewayError):
     """The script did not complete its response head in time."""
 

@@ -66,6 +66,7 @@ class Exchange:
         log: Takes one message, for the log.
         write_stderr: Takes whole lines for the log, as they are.
         is_client_gone: Tells whether nobody waits for the answer any more.
+        at_end: Called once when the script has ended, be it long after its answer.
         pipes: Where the script's bytes come from; default: this system's way.
     """
 
@@ -78,6 +79,7 @@ class Exchange:
         log: Callable[[str], None],
         write_stderr: Callable[[str], None],
         is_client_gone: Callable[[], bool],
+        at_end: Callable[[], None] = lambda: None,
         pipes: Pipes | None = None,
     ) -> None:
         self._execution = execution
@@ -86,6 +88,7 @@ class Exchange:
         self._log = log
         self._write_stderr = write_stderr
         self._is_client_gone = is_client_gone
+        self._at_end = at_end
         self._pipes = watch(execution) if pipes is None else pipes
         self._begin = time.monotonic()
         self._silent_since = self._begin
@@ -390,6 +393,7 @@ class Exchange:
         finally:
             self._pipes.close()
             self._execution.close()
+            self._at_end()
         was_whole = self._is_answered or self._output_ended
         if was_whole and self.exit_status and not self.exit_status.is_success and not self._is_end_told:
             limit = self._limits.restrictions.reached(self.exit_status, self.stderr_tail)

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import functools
 import io
 import os
 import shutil
 import sys
 import urllib.parse
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import __version__, body, identity, metavars
+from .admission import Admission, admit
 from .client import presence
-from .config import Config, Section, load
-from .diagnosis import why_not_started
+from .config import Config, load
+from .diagnosis import has_shebang, why_not_started
 from .errors import (
     NO_RESOURCES,
     CannotChangeIdentity,
@@ -44,7 +43,8 @@ from .errors import (
 from .exchange import Exchange, Limits
 from .paths import PathRules, Script, canonical, find_script, is_python, script_command, shown
 from .response import HeadParser, Kind, ResponseHead
-from .runners import RUNNERS, Execution, IdentityRefused, Invocation, Restrictions, Runner
+from .runners import RUNNERS, Execution, IdentityRefused, Invocation, Runner
+from .terms import AllTerms, Terms
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -114,7 +114,7 @@ class CGIMiddleware:
 
     def close(self) -> None:
         """End all scripts that still run."""
-        self._gateway.runner.close()
+        self._gateway.close()
 
 
 class CGIScript:
@@ -172,24 +172,7 @@ class CGIScript:
 
     def close(self) -> None:
         """End all of its runs."""
-        self._gateway.runner.close()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Terms:
-    """What holds for the scripts that have the same sections.
-
-    Attributes:
-        config: Their settings.
-        base: The variables that each gets, whatever the request.
-        limits: What their answers are held to.
-        restrictions: What the system holds them to.
-    """
-
-    config: Config
-    base: Mapping[str, str]
-    limits: Limits
-    restrictions: Restrictions
+        self._gateway.close()
 
 
 class _Gateway:
@@ -197,40 +180,12 @@ class _Gateway:
 
     def __init__(self, config: Config, runner: Runner | None) -> None:
         self.runner = RUNNERS["spawn"]() if runner is None else runner
-        for each in (config, *map(config.with_sections, ([section] for section in config.scripts))):
-            identity.check(each.run_as)
-        self._config = config
-        self._environ = dict(os.environ)
-        self._terms_with = functools.lru_cache(MAX_TERMS)(self._make_terms)
+        self._all_terms = AllTerms(config)
 
-    def _terms(self, script: Script) -> _Terms:
-        # a CGIScript has no path below its mount point but its name
-        path = script.script_path or "/" + os.fsencode(script.file.name).decode("latin-1")
-        return self._terms_with(self._config.sections_for(path))
-
-    def _make_terms(self, sections: tuple[Section, ...]) -> _Terms:
-        config = self._config.with_sections(sections)
-        restrictions = Restrictions(
-            max_cpu=config.max_cpu,
-            max_memory=config.max_memory,
-            max_processes=config.max_processes,
-            max_file_size=config.max_file_size,
-            max_open_files=config.max_open_files,
-            umask=config.umask,
-            nice=config.nice,
-            no_new_privs=not config.allow_setuid,
-        )
-        return _Terms(
-            config=config,
-            base={**metavars.inherited(self._environ, config.pass_env), **metavars.native(config.env)},
-            limits=Limits(
-                timeout=config.timeout,
-                max_time=config.max_time,
-                max_output_bytes=config.max_output_bytes,
-                restrictions=restrictions,
-            ),
-            restrictions=restrictions,
-        )
+    def close(self) -> None:
+        """End all scripts that still run, and turn away all that wait for their turn."""
+        self._all_terms.close()
+        self.runner.close()
 
     def respond(
         self, environ: WSGIEnvironment, start_response: StartResponse, script: Script, *, redirect_app: WSGIApplication
@@ -259,19 +214,20 @@ class _Gateway:
 
     def run(self, environ: WSGIEnvironment, script: Script) -> tuple[Exchange, ResponseHead, int | None]:
         """Run a script up to its response head; also tells the length of the body where that is known already."""
-        terms = self._terms(script)
+        terms = self._all_terms.of(script)
         config = terms.config
-        if environ["REQUEST_METHOD"] in ("TRACE", "CONNECT"):
-            raise MethodNotAllowed(f"{environ['REQUEST_METHOD']} is not for scripts", allow="GET, HEAD, POST")
+        method = environ["REQUEST_METHOD"]
+        if method in ("TRACE", "CONNECT"):
+            raise MethodNotAllowed(f"{method} is not for scripts", allow="GET, HEAD, POST")
         run_as = identity.of_script(config.run_as, script)
         with body.collect(
             environ, max_bytes=config.max_body_bytes, memory=config.body_memory, timeout=config.timeout
         ) as request_body:
+            command = script.command
+            if terms.bwrap is not None and is_python(command[0]) and not has_shebang(command[0]):
+                command = (sys.executable, *command)  # a sandbox would take it for a shell script
             invocation = Invocation(
-                argv=(
-                    *script.command,
-                    *metavars.search_words(environ["REQUEST_METHOD"], environ.get("QUERY_STRING", "")),
-                ),
+                argv=(*command, *metavars.search_words(method, environ.get("QUERY_STRING", ""))),
                 metavars=metavars.build(
                     environ,
                     script,
@@ -284,9 +240,16 @@ class _Gateway:
                 stdin=request_body.stdin,
                 identity=run_as,
                 restrictions=terms.restrictions,
+                sandbox=terms.sandbox_of(script),
             )
-            execution = self._start(invocation, script, shown(environ.get("PATH_INFO", "")))
-        exchange = self._exchange(environ, script, execution, terms.limits)
+            # after the body: a slow upload keeps no other script from running
+            admission = self._admit(environ, terms)
+            try:
+                execution = self._start(invocation, script, shown(environ.get("PATH_INFO", "")))
+                exchange = self._exchange(environ, script, execution, limits=terms.limits, at_end=admission.leave)
+            except BaseException:
+                admission.leave()
+                raise
         try:
             head = exchange.read_head(HeadParser(max_bytes=config.max_header_bytes, nph=script.is_nph))
             length = None
@@ -296,6 +259,11 @@ class _Gateway:
             exchange.close()
             raise
         return exchange, head, length
+
+    def _admit(self, environ: WSGIEnvironment, terms: Terms) -> Admission:
+        url = shown(environ.get("PATH_INFO", ""))
+        timeout = terms.config.queue_timeout
+        return admit(terms.pools, environ, label=url, timeout=timeout, is_client_gone=presence(environ))
 
     def _start(self, invocation: Invocation, script: Script, url: str) -> Execution:
         try:
@@ -319,7 +287,15 @@ class _Gateway:
                 raise OutOfResources(f"{url}: cannot start: {error.strerror}") from None
             raise ScriptCannotStart(f"{url}: cannot start: {why_not_started(error, script.command)}") from None
 
-    def _exchange(self, environ: WSGIEnvironment, script: Script, execution: Execution, limits: Limits) -> Exchange:
+    def _exchange(
+        self,
+        environ: WSGIEnvironment,
+        script: Script,
+        execution: Execution,
+        *,
+        limits: Limits,
+        at_end: Callable[[], None],
+    ) -> Exchange:
         exchange = Exchange(
             execution,
             label=printable(shown(environ.get("SCRIPT_NAME", "") + script.script_path)) or script.file.name,
@@ -327,6 +303,7 @@ class _Gateway:
             log=lambda message: log(environ, message),
             write_stderr=lambda lines: write_log(environ, lines),
             is_client_gone=presence(environ),
+            at_end=at_end,
         )
         environ["wsgicgi.exchange"] = exchange
         return exchange

@@ -56,18 +56,13 @@ def of_script(run_as: str | None, script: Script) -> Identity | None:
         OwnerRefused: With "owner", when one of suEXEC's checks fails; the message has its name.
         CannotChangeIdentity: The user is not there any more, or the owner is another user's and this is not root.
     """
-    if run_as is None or sys.platform == "win32" or (run_as == "auto" and os.geteuid() != 0):
+    if sys.platform == "win32":
         return None
-    if run_as == "auto":
-        return nobody()
-    if run_as == "owner":
-        wanted = _owner(str(script.file), str(script.root_dir))
-    else:
-        try:
-            wanted = _named(run_as)
-        except ConfigError as error:
-            raise CannotChangeIdentity(str(error)) from None
-    if os.geteuid() == 0:
+    try:
+        wanted = _owner(str(script.file), str(script.root_dir)) if run_as == "owner" else known(run_as)
+    except ConfigError as error:
+        raise CannotChangeIdentity(str(error)) from None
+    if wanted is None or os.geteuid() == 0:
         return wanted
     if wanted.uid != os.geteuid():
         raise CannotChangeIdentity(f"{script.file}: run_as={run_as!r}: only root can run a script as uid {wanted.uid}")
@@ -85,6 +80,16 @@ def name(identity: Identity | None) -> str:
 
 
 if sys.platform != "win32":
+
+    def known(run_as: str | None) -> Identity | None:
+        """Whom all scripts with a ``run_as`` run as, as far as it tells: None for "owner" and where nothing changes.
+
+        Raises:
+            ConfigError: There is no such user.
+        """
+        if run_as in (None, "owner") or (run_as == "auto" and os.geteuid() != 0):
+            return None
+        return nobody() if run_as == "auto" else _named(str(run_as))
 
     @functools.cache
     def nobody() -> Identity:

@@ -87,6 +87,7 @@ class Invocation:
         stdin: A descriptor for standard input; stays the caller's.
         identity: Whom it runs as; None: the server's own user.
         restrictions: What it is held to.
+        sandbox: A command that runs ``argv`` confined (``sandbox``); none: without one.
     """
 
     argv: tuple[str, ...]
@@ -95,6 +96,7 @@ class Invocation:
     stdin: int
     identity: Identity | None = None
     restrictions: Restrictions = Restrictions()
+    sandbox: tuple[str, ...] = ()
 
     def environment(self) -> dict[bytes, bytes]:
         """The environment in bytes, as POSIX systems have it."""
@@ -167,6 +169,9 @@ class Execution(Protocol):
 
     def wait(self, timeout: float | None) -> ExitStatus | None:
         """Wait for its end, at most ``timeout`` seconds (None: for ever); None when it still runs."""
+
+    def begin_end(self) -> None:
+        """Ask for its end, and that of all that it started, without waiting: ``terminate`` does the rest."""
 
     def terminate(self) -> ExitStatus:
         """End it with all that it started, politely first, then by force; returns when the script itself has ended.

@@ -35,6 +35,7 @@ class ChildProcess:
         self.stderr = stderr
         self.exit_fd = _pidfd(popen.pid)
         self._is_closed = False
+        self._kill_at = 0.0  # when SIGKILL follows SIGTERM; 0 before that
 
     @classmethod
     def start(cls, invocation: Invocation) -> ChildProcess:
@@ -78,14 +79,20 @@ class ChildProcess:
             return False
         return True
 
+    def begin_end(self) -> None:
+        """Ask the group to end; see ``Execution``."""
+        if self._kill_at == 0.0 and not _WINDOWS:
+            self._kill_at = time.monotonic() + KILL_GRACE
+            self._signal_group(signal.SIGTERM)
+
     def terminate(self) -> ExitStatus:
         """End the group: SIGTERM, up to 3 s, SIGKILL; see ``Execution``."""
         if _WINDOWS:
             self._popen.kill()
             return self.wait(None) or ExitStatus()
-        deadline = time.monotonic() + KILL_GRACE
-        self._signal_group(signal.SIGTERM)
-        status = self.wait(KILL_GRACE)
+        self.begin_end()
+        deadline = self._kill_at
+        status = self.wait(max(0.0, deadline - time.monotonic()))
         while self._signal_group(0) and _has_living_member(self.pid):
             if time.monotonic() >= deadline:
                 self._signal_group(signal.SIGKILL)

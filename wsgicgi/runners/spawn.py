@@ -63,8 +63,8 @@ def _start(invocation: Invocation) -> Execution:
 
 def _start_child(invocation: Invocation) -> Execution:
     unrestricted = Restrictions(no_new_privs=invocation.restrictions.no_new_privs)
-    if invocation.identity is not None or invocation.restrictions != unrestricted:
-        raise OSError(errno.ENOTSUP, "without a warden scripts get no identity and no limits")
+    if invocation.identity is not None or invocation.sandbox or invocation.restrictions != unrestricted:
+        raise OSError(errno.ENOTSUP, "without a warden scripts get no identity, no limits and no sandbox")
     return ChildProcess.start(invocation)
 
 
@@ -77,11 +77,10 @@ def _end_all(executions: weakref.WeakSet[Execution]) -> None:
         candidates = list(executions)
     # a forked process has its parent's scripts in the set, but they are not its own
     running = [each for each in candidates if each.owner == os.getpid() and each.wait(0) is None]
-    threads = [threading.Thread(target=execution.terminate) for execution in running]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    for execution in running:
+        execution.begin_end()
+    for execution in running:
+        execution.terminate()
 
 
 def _end() -> None:

@@ -27,6 +27,7 @@ from wsgicgi.errors import NO_RESOURCES
 
 from . import _warden
 from .base import Execution, ExitStatus, Identity, Invocation
+from .sandbox import status_of_script
 
 #: Seconds until a warden must be ready, and until it must have ended a script.
 READY_SECONDS = 20.0
@@ -103,7 +104,7 @@ class Warden:
         number = next(self._numbers)
         frame = (
             number,
-            [os.fsencode(word) for word in invocation.argv],
+            [os.fsencode(word) for word in (*invocation.sandbox, *invocation.argv)],
             invocation.environment(),
             os.fsencode(invocation.cwd),
             restrictions.umask,
@@ -132,7 +133,7 @@ class Warden:
         except BaseException:
             _close_all(ours)
             raise
-        return _Execution(self, number=number, pid=pid, ours=ours)
+        return _Execution(self, number=number, pid=pid, ours=ours, is_sandboxed=bool(invocation.sandbox))
 
     def _hand_over(self, *descriptors: int) -> None:
         """Let scripts open their own standard streams again (/dev/stderr): pipes and files without a name."""
@@ -232,9 +233,10 @@ if sys.platform != "win32":
 class _Execution:
     """An Execution that a warden looks after."""
 
-    def __init__(self, warden: Warden, *, number: int, pid: int, ours: Sequence[int]) -> None:
+    def __init__(self, warden: Warden, *, number: int, pid: int, ours: Sequence[int], is_sandboxed: bool) -> None:
         self._warden = warden
         self._number = number
+        self._is_sandboxed = is_sandboxed
         self._status: ExitStatus | None = None
         self._lock = threading.Lock()
         self._is_closed = False
@@ -259,7 +261,8 @@ class _Execution:
         record = os.read(self.exit_fd, _warden.RECORD.size)
         if record:
             _, returncode, _, max_rss = _warden.RECORD.unpack(record)
-            return ExitStatus.of(returncode, max_rss=max_rss)
+            status = ExitStatus.of(returncode, max_rss=max_rss)
+            return status_of_script(status) if self._is_sandboxed else status
         # the warden has gone, and with it who could have told
         if self.owner == os.getpid():
             forget(self._warden)
