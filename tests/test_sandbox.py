@@ -272,11 +272,14 @@ def commands() -> list[str]:
 def test_the_whole_tree_ends_and_has_time_for_it(sandbox: Sandbox, place: Path) -> None:
     """SIGTERM reaches the script, which may tidy up; children in a session of their own end with the group."""
     seconds = f"9{os.getpid()}"
-    text = f"""#!/bin/sh
-trap 'sleep 0.3; echo tidied > {place}/data/end; exit' TERM
-setsid sleep {seconds} &
-echo ready
-while :; do sleep 0.05; done
+    text = f"""#!/usr/bin/perl
+$| = 1;
+$SIG{{TERM}} = sub {{
+    select undef, undef, undef, 0.3; open F, '>', '{place}/data/end'; print F "tidied\\n"; close F; exit
+}};
+system 'setsid sleep {seconds} &';
+print "ready\\n";
+sleep 1 while 1;
 """
     execution = start(sandbox, text, writable=[place / "data"])
     assert os.read(execution.stdout, 100) == b"ready\n"
