@@ -1,4 +1,7 @@
-"""The contract of ``runners/base`` and the exchange on it, over every runner and both ways of reading pipes."""
+"""The contract of ``runners/base`` and the exchange on it, over every runner and both ways of reading pipes.
+
+What runs no shell commands has its tests in ``test_inprocess``.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ STEPS = Path(__file__).parent / "site/cgi-bin/steps.py"
 HEAD = "Content-Type: text/plain\n\n"
 
 
-@pytest.fixture(params=RUNNERS)
+@pytest.fixture(params=sorted(set(RUNNERS) - {"inprocess"}))
 def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
     made = RUNNERS[request.param]()
     yield made

@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,12 @@ from typing import Any
 from .errors import ConfigError
 
 PREFIX = "WSGICGI_"
+
+#: Ways of starting scripts; ``runners`` has one of each name.
+RUNNER_NAMES = ("spawn", "inprocess")
+
+# Where Python cannot start processes.
+_NO_PROCESSES = {"android", "emscripten", "ios", "tvos", "wasi", "watchos"}
 
 #: Variables that others set: tools that start us name their interpreter so, and Kubernetes and container links describe
 #: a service called "wsgicgi" to every container beside it.
@@ -173,6 +180,25 @@ def _file_names(value: object) -> tuple[str, ...]:
     return names
 
 
+def default_runner(platform: str) -> str:
+    """The way of starting scripts that a system has, by its ``sys.platform``."""
+    return "inprocess" if platform in _NO_PROCESSES else "spawn"
+
+
+def _runner(value: object) -> str:
+    if value not in RUNNER_NAMES:
+        raise ValueError("expected 'spawn' (a process each) or 'inprocess' (Python scripts in this process)")
+    return str(value)
+
+
+def _media_type(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(
+        r"[\w!#$%&'*+.^`|~-]+/[\w!#$&^.+-]+(\s*;[ -~]*)?", value, re.ASCII
+    ):
+        raise ValueError("expected a media type, for example 'text/plain; charset=utf-8'")
+    return value
+
+
 def setting(parse: Callable[[object], Any], default: Any, *, unit: str = "", help: str) -> Any:
     """Declare a setting; ``default`` is given as a user would write it."""
     metadata = {"parse": parse, "unit": unit, "help": help}
@@ -202,12 +228,20 @@ class Config:
     index_names: tuple[str, ...] = setting(
         _file_names, ("index.html", "index.htm"), help="what stands for a directory: files, or scripts"
     )
+    content_type: str = setting(
+        _media_type, "application/octet-stream", help="media type of files whose name does not tell theirs"
+    )
     directory_listing: bool = setting(_flag, True, help="list directories that have no index")
     follow_symlinks: bool = setting(_flag, False, help="follow symbolic links of static files out of the directory")
     allow_hidden: bool = setting(_flag, False, help="serve .dotfiles and left-overs such as x~ and x.bak")
     pass_authorization: bool = setting(_flag, False, help="give scripts the Authorization field as HTTP_AUTHORIZATION")
     pass_env: tuple[str, ...] = setting(_names, (), help="names of the server's variables that scripts get too")
     env: Mapping[str, str] = setting(_environment, {}, help="variables that scripts get")
+    runner: str = setting(
+        _runner,
+        default_runner(sys.platform),
+        help="how scripts start: spawn, a process each; inprocess, Python scripts only, one at a time",
+    )
     timeout: float = setting(
         _seconds, 60.0, unit="seconds", help="until the response head is complete; then without a byte from the script"
     )

@@ -73,7 +73,7 @@ class CGIMiddleware:
         app: What answers for all other URLs.
         directory: What "/" maps to; default: the setting, else the current directory.
         config: All settings at once, instead of keywords.
-        runner: What starts scripts; default: a new process each.
+        runner: What starts scripts: an object, or a name as in ``Config``.
         settings: As in ``Config``.
 
     Raises:
@@ -86,9 +86,12 @@ class CGIMiddleware:
         directory: str | os.PathLike[str] | None = None,
         *,
         config: Config | None = None,
-        runner: Runner | None = None,
+        runner: Runner | str | None = None,
         **settings: object,
     ) -> None:
+        if isinstance(runner, str):
+            settings["runner"] = runner
+            config = config and dataclasses.replace(config, runner=runner)
         self.config = load({"directory": directory, **settings}) if config is None else config
         self.app = app
         self._rules = PathRules.of(self.config)
@@ -118,7 +121,7 @@ class CGIScript:
         file: The program: executable, or a ``.py``.
         args: Words that come before the program, such as an interpreter and its options: ``["/usr/bin/perl", "-T"]``.
         directory: DOCUMENT_ROOT and the base of PATH_TRANSLATED; default: the program's directory.
-        runner: What starts it.
+        runner: What starts it: an object, or a name as in ``Config``.
         settings: As in ``Config``, but for what concerns directories.
 
     Raises:
@@ -131,10 +134,12 @@ class CGIScript:
         *,
         args: Sequence[str] = (),
         directory: str | os.PathLike[str] | None = None,
-        runner: Runner | None = None,
+        runner: Runner | str | None = None,
         **settings: object,
     ) -> None:
         self.file = Path(os.path.abspath(os.fsdecode(file)))
+        if isinstance(runner, str):
+            settings["runner"] = runner
         self.config = load({"directory": self.file.parent if directory is None else directory, **settings})
         self._args = _interpreter(args or self.config.interpreters.get(self.file.suffix.lower(), ()))
         self._gateway = _Gateway(self.config, runner)
@@ -169,8 +174,8 @@ class CGIScript:
 class _Gateway:
     """Runs scripts for requests; one for each application object."""
 
-    def __init__(self, config: Config, runner: Runner | None) -> None:
-        self.runner = RUNNERS["spawn"]() if runner is None else runner
+    def __init__(self, config: Config, runner: Runner | str | None) -> None:
+        self.runner = RUNNERS[config.runner]() if runner is None or isinstance(runner, str) else runner
         self._config = config
         self._base = {**metavars.inherited(os.environ, config.pass_env), **metavars.native(config.env)}
         self._limits = Limits(timeout=config.timeout, max_time=config.max_time)

@@ -87,6 +87,7 @@ class Runner(Protocol):
 
         Raises:
             OSError: The system refuses; ``errno`` tells why.
+            GatewayError: The runner itself does.
         """
 
     def close(self) -> None:
