@@ -239,6 +239,7 @@ warnings.simplefilter("error")
 sys.modules["__main__"] = None
 sys.modules["json"] = None
 sys.stdout.write("still ")
+sys.stdout.flush()
 sys.stdout = sys.__stdout__ = open(sys.stdout.fileno(), "w", closefd=False)
 sys.stdout.write("written")
 sys.stdin.close()
@@ -282,7 +283,12 @@ def test_process_is_as_before(runner: InProcessRunner, scripts: Scripts) -> None
     "text",
     [
         "import sys; sys.stdout.detach().write(b'text')",
-        "import io, sys; sys.stdout = io.TextIOWrapper(sys.stdout.buffer, 'latin-1'); print('text', end='')",
+        "import sys; sys.stdout.write('text'); sys.stdout = None",
+        "import sys; sys.stdout.write('text'); kept = sys.stdout.detach()",
+        (
+            "import io, sys, warnings; warnings.simplefilter('ignore'); out = sys.stdout.buffer\n"
+            "sys.stdout = io.TextIOWrapper(out, 'latin-1'); print('text', end='')"
+        ),
         "import codecs, sys; sys.stdout = codecs.getwriter('ascii')(sys.stdout.buffer); print('text', end='')",
         "import os, sys; os.write(sys.stdout.fileno(), b'text')",
         "import sys; sys.stdout.buffer.raw.write(b'text')",
@@ -401,16 +407,19 @@ def test_script_that_cannot_be_ended_is_given_up(
 ) -> None:
     """It counts as killed; others get 503 until it ends by itself; the log tells both."""
     monkeypatch.setattr(inprocess, "KILL_GRACE", 0.2)
-    fifo = tmp_path / "fifo"
-    os.mkfifo(fifo)
-    text = f"print('ready', flush=True)\nopen({str(fifo)!r}).read()\nprint('more', flush=True)"
+    go_on = tmp_path / "go-on"
+    text = (
+        "import os, time\nprint('ready', flush=True)\nwhile True:\n    try:\n"
+        f"        while not os.path.exists({str(go_on)!r}): time.sleep(0.001)\n        break\n"
+        "    except BaseException: pass\nprint('more', flush=True)"
+    )
     execution = scripts.start(threads, text, name="stuck.py")
     assert os.read(execution.stdout, 9) == b"ready\n"
     assert execution.terminate() == execution.wait(0) == ExitStatus(signal=signal.SIGKILL)
     assert "stuck.py: cannot be ended, and goes on in this process" in caplog.text
     with pytest.raises(OutOfResources, match=r"stuck\.py is still running in this process"):
         scripts.start(threads, "pass")
-    fifo.write_bytes(b"")  # it goes on
+    go_on.touch()
     wait_until(lambda: "stuck.py: has ended at last; scripts can run again" in caplog.text, "the script ends")
     assert scripts.run(threads, "print('next')") == (b"next\n", b"", ExitStatus())
 

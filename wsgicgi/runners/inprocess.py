@@ -351,32 +351,32 @@ class _Run:
             borrowed.enter_context(_variables(self._metavars))
             borrowed.enter_context(_working_directory(self._cwd))
             borrowed.enter_context(_argv(self._words))
-            borrowed.enter_context(self._streams())
+            streams = borrowed.enter_context(self._streams())
             try:
                 with self._decision:
                     self._thread = threading.get_ident()
-                return self._run_main(main)
+                status = self._run_main(main)
+                return status if _flush(streams) or status.signal else ExitStatus(code=_OUTPUT_LOST)
             except _Terminated:
                 return _TERMINATED
             finally:
                 self._end_interruptions()
 
     def _run_main(self, main: ModuleType) -> ExitStatus:
+        if self.is_terminated:
+            return _TERMINATED
         try:
-            status = ExitStatus()
-            if self.is_terminated:
-                return _TERMINATED
             code = compile(self._source, self.file, "exec", dont_inherit=True)
             exec(code, main.__dict__)
         except SystemExit as error:
-            status = _status_of_exit(error.code)
+            return _status_of_exit(error.code)
         except _Terminated:
-            status = _TERMINATED
+            return _TERMINATED
         except BaseException as error:
             error.__traceback__ = _script_frames(error.__traceback__)
             sys.excepthook(type(error), error, error.__traceback__)
-            status = ExitStatus(signal=signal.SIGINT) if isinstance(error, KeyboardInterrupt) else ExitStatus(code=1)
-        return status if _flush() or status.signal else ExitStatus(code=_OUTPUT_LOST)
+            return ExitStatus(signal=signal.SIGINT) if isinstance(error, KeyboardInterrupt) else ExitStatus(code=1)
+        return ExitStatus()
 
     def _end_interruptions(self) -> None:
         """From here on the thread does our work, which nothing may interrupt."""
@@ -387,7 +387,7 @@ class _Run:
                 self._thread = None
 
     @contextlib.contextmanager
-    def _streams(self) -> Iterator[None]:
+    def _streams(self) -> Iterator[Mapping[str, _Stream]]:
         """Standard input, output and error, as a fresh interpreter makes them."""
         encoding, errors = _stream_encoding(self._metavars)
         before = {name: getattr(sys, name) for name in _STREAM_NAMES}
@@ -405,7 +405,7 @@ class _Run:
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
         try:
-            yield
+            yield streams
         finally:
             for name, stream in before.items():
                 setattr(sys, name, stream)
@@ -422,7 +422,7 @@ class _Stream(io.TextIOWrapper):
     def __init__(self, buffer: Any, server: TextIO | None, **options: Any) -> None:
         super().__init__(buffer, **options)
         self.mode = "r" if buffer.readable() else "w"  # type: ignore[misc]  # as the interpreter sets it
-        self._buffer = buffer
+        self.bytes = buffer  # the script may detach it
         self._owner = threading.get_ident()
         self._server = server
 
@@ -446,10 +446,10 @@ class _Stream(io.TextIOWrapper):
     _is_over = False
 
     def end(self) -> None:
-        """Close the bytes below, also when the script has detached them."""
+        """Close the layer of bytes; all was flushed before."""
         self._is_over = True
         with contextlib.suppress(OSError, ValueError):
-            self._buffer.close()
+            self.bytes.close()
 
 
 def _open_stream(
@@ -690,17 +690,21 @@ def _script_frames(traceback: TracebackType | None) -> TracebackType | None:
     return traceback
 
 
-def _flush() -> bool:
-    """Write what is left in the script's streams; whether all of its output could be written."""
+def _flush(streams: Mapping[str, _Stream]) -> bool:
+    """Write what is left in the script's streams, and in those that it put in their place; whether all output went out.
+
+    It does so while the script can still be terminated, for nobody may be reading.
+    """
     is_written = True
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            if stream is not None and not stream.closed:
-                stream.flush()
-        except ValueError:  # the script took its layers apart
-            pass
-        except OSError:
-            is_written = is_written and stream is not sys.stdout
+    for name in ("stdout", "stderr"):
+        for stream in (getattr(sys, name), streams[name], streams[name].bytes):
+            try:
+                if stream is not None and not stream.closed:
+                    stream.flush()
+            except ValueError:  # the script took its layers apart
+                pass
+            except OSError:
+                is_written = is_written and name != "stdout"
     return is_written
 
 
