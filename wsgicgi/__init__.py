@@ -15,7 +15,7 @@ The way of a request::
 
 A module imports only from the layers below its own:
 
-    errors < config response listing conditional < paths < metavars diagnosis body client runners < pipes < exchange
+    errors < config response listing conditional tls < paths < metavars diagnosis body client runners < pipes < exchange
     < gateway static < app < devserver
 
 Only ``runners`` starts processes; only ``exchange`` (with ``pipes`` and ``body``) moves bytes to and from a script;

@@ -104,7 +104,7 @@ def _why_not_loaded(
     key_file = os.fspath(certificate if key is None else key)
     reason = getattr(error, "reason", None) or str(error)
     if asked and password_file is None:
-        return f"--tls-key: {key_file!r} is encrypted: put its password into a file and name that by --tls-password-file"
+        return f"--tls-key: {key_file!r} is encrypted: name a file with its password by --tls-password-file"
     if asked:
         return f"--tls-password-file: {os.fspath(password_file or '')!r} does not hold the password of {key_file!r}"
     if reason == "KEY_VALUES_MISMATCH":
@@ -173,5 +173,6 @@ class TLSChannel(waitress.channel.HTTPChannel):  # type: ignore[misc]  # waitres
         if reason == "HTTP_REQUEST":
             with contextlib.suppress(OSError):
                 socket.socket.send(self.socket, _PLAIN_HTTP)
+                socket.socket.recv(self.socket, 64 * 1024)  # a client does not see an answer to what was not read
         if reason:
             _logger.warning("no TLS connection with %s: %s", self.addr[0], reason)
