@@ -20,8 +20,7 @@ import waitress.channel
 
 from .errors import ConfigError
 
-#: Bytes of a TLS record. Less must not be read at once: what stays inside the TLS layer wakes nobody up. Nor does it
-#: help to write more: each call sends one record.
+#: Bytes of a TLS record. Less must not be read at once: what stays inside the TLS layer wakes nobody up.
 RECORD = 16 * 1024
 
 _logger = logging.getLogger("wsgicgi")
@@ -134,7 +133,6 @@ class TLSChannel(waitress.channel.HTTPChannel):  # type: ignore[misc]  # waitres
         # The main thread reads, others write; OpenSSL wants them one at a time. Nobody waits inside.
         self._tls = threading.RLock()
         super().__init__(server, sock, addr, adj, map=map)
-        self.sendbuf_len = RECORD
 
     def handle_read(self) -> None:
         """Take what has come, if it is a whole record; the handshake is done on the way."""
@@ -153,12 +151,15 @@ class TLSChannel(waitress.channel.HTTPChannel):  # type: ignore[misc]  # waitres
         self.received(data)
 
     def send(self, data: bytes, do_close: bool = True) -> int:
-        """Send what goes out at once; see ``wasyncore.dispatcher``."""
-        try:
-            with self._tls:
-                return int(super().send(data, do_close=do_close))
-        except _WAITING:
-            return 0
+        """Send what goes out at once; see ``wasyncore.dispatcher``.
+
+        The layers below send one record at a time, and waitress copies what is left of its buffer after each call.
+        """
+        view, sent = memoryview(data), 0
+        with self._tls, contextlib.suppress(*_WAITING):
+            while sent < len(view) and (record := super().send(view[sent:], do_close=do_close)):
+                sent += record
+        return sent
 
     def handle_close(self) -> None:
         """Say the end to the other side, which could not tell it from a break otherwise, and close."""
