@@ -108,10 +108,7 @@ def connected(server: Server, receive_bytes: int = 0) -> Iterator[ssl.SSLSocket]
 
 
 def read_to_end(sock: socket.socket) -> bytes:
-    data = b""
-    while piece := sock.recv(65536):
-        data += piece
-    return data
+    return b"".join(iter(lambda: sock.recv(65536), b""))
 
 
 def ask(target: str, *, method: str = "GET", version: str = "1.1", fields: str = "") -> bytes:
