@@ -409,7 +409,8 @@ def test_script_that_cannot_be_ended_is_given_up(
     monkeypatch.setattr(inprocess, "KILL_GRACE", 0.2)
     go_on = tmp_path / "go-on"
     text = (
-        "import os, time\nprint('ready', flush=True)\nwhile True:\n    try:\n"
+        "import os, time\nready = ['ready']\nwhile True:\n    try:\n"
+        "        while ready: print(ready.pop(), flush=True)\n"
         f"        while not os.path.exists({str(go_on)!r}): time.sleep(0.001)\n        break\n"
         "    except BaseException: pass\nprint('more', flush=True)"
     )

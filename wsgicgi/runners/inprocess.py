@@ -138,11 +138,10 @@ def _end_all(runs: weakref.WeakSet[_Run]) -> None:
         candidates = list(runs)
     # a forked process has its parent's scripts in the set, but they are not its own
     running = [run for run in candidates if run.pid == os.getpid() and run.wait(0) is None]
-    threads = [threading.Thread(target=run.terminate) for run in running]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    for run in running:  # all, before the first one's end lets the next begin
+        run.is_terminated = True
+    for run in running:
+        run.terminate()
 
 
 class _Turns:
