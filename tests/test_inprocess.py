@@ -219,6 +219,14 @@ def test_modules_from_a_place_that_a_script_names_do_not_stay(runner: InProcessR
     assert {"helper", "made", "colorsys"} & set(sys.modules) == {"colorsys"}
 
 
+def test_pythonpath_is_heeded(runner: InProcessRunner, scripts: Scripts) -> None:
+    """The setting ``env`` may give it, as for a process."""
+    lib = scripts.write("name = 'lib'", "../lib/helper.py").parent.resolve()
+    out, err, _ = scripts.run(runner, "import helper; print(helper.name)", PYTHONPATH=f"/nowhere{os.pathsep}{lib}")
+    assert (out, err) == (b"lib\n", b"")
+    assert str(lib) not in sys.path
+
+
 # -- what it leaves
 
 

@@ -10,10 +10,10 @@ end) and a duplicate of the caller's standard input; the Execution has the read 
 
 What this cannot give, and a process can:
 
-* A thread cannot be killed. ``terminate`` takes its output away, so that writing raises BrokenPipeError, and raises
-  SystemExit's like in it, which takes effect when it next runs Python code. One that is not impressed within
-  ``KILL_GRACE`` (it sleeps, or waits inside a library) is given up: that is logged, it counts as killed, and no other
-  script is started (``OutOfResources``) until it ends by itself.
+* A thread cannot be killed. ``terminate`` takes its output away, so that writing raises BrokenPipeError, and raises an
+  exception in it, which comes when it next runs Python code. One that is not impressed within ``KILL_GRACE`` (it
+  sleeps, or waits inside a library) is given up: that is logged, it counts as killed, and no other script is started
+  (``OutOfResources``) until it ends by itself.
 * What a script writes to descriptor 1, and what processes print that it starts, goes to the server's own output.
 * Threads that it starts are not waited for, print to the server's output and see the server's variables: streams and
   ``os.environ`` are for the script's thread, so that the server's others find and write what is theirs. They see the
@@ -50,11 +50,6 @@ from typing import Any, ClassVar, TextIO
 from wsgicgi.errors import ConfigError, OutOfResources, ScriptCannotStart
 
 from .base import Execution, ExitStatus, Invocation
-
-try:
-    import ctypes
-except ImportError:  # WebAssembly
-    ctypes = None  # type: ignore[assignment]
 
 #: Seconds that a terminated script has to come to its end.
 KILL_GRACE = 3.0
@@ -212,7 +207,8 @@ class _Run:
         self._status: ExitStatus | None = None
         self._has_ended = threading.Event()
         self._is_closed = False
-        self._decision = threading.Lock()  # for those who interrupt the thread, give it up, or say that it has ended
+        # for who interrupts the thread, gives it up, or says that it has ended, and for our descriptors
+        self._decision = threading.Lock()
         self._thread: int | None = None  # while it runs the script
         opened: list[int] = []
         try:
@@ -273,18 +269,21 @@ class _Run:
 
     def close(self) -> None:
         """Close our descriptors; see ``Execution``."""
-        if self._is_closed:
-            return
-        self._is_closed = True
-        for descriptor in (self.stdout, self.stderr, self.exit_fd):
-            if descriptor is not None:
-                os.close(descriptor)
+        with self._decision:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            for descriptor in (self.stdout, self.stderr, self.exit_fd):
+                if descriptor is not None:
+                    os.close(descriptor)
 
     def _take_output_away(self, descriptor: int) -> None:
         """Close the read end of a pipe, so that writers fail, and leave an empty file in its place."""
         null = os.open(os.devnull, os.O_RDONLY)
         try:
-            os.dup2(null, descriptor, inheritable=False)
+            with self._decision:
+                if not self._is_closed:  # by another one who terminates it
+                    os.dup2(null, descriptor, inheritable=False)
         finally:
             os.close(null)
 
@@ -345,7 +344,7 @@ class _Run:
         directory = os.path.dirname(os.path.realpath(self.file))
         with contextlib.ExitStack() as borrowed:
             borrowed.enter_context(_modules(main, directory))
-            borrowed.enter_context(_search_path(directory))
+            borrowed.enter_context(_search_path(directory, self._metavars.get("PYTHONPATH", "")))
             borrowed.enter_context(_process_settings())
             borrowed.enter_context(_variables(self._metavars))
             borrowed.enter_context(_working_directory(self._cwd))
@@ -531,9 +530,9 @@ def _is_foreign(module: ModuleType, places: set[str]) -> bool:
 
 
 @contextlib.contextmanager
-def _search_path(directory: str) -> Iterator[None]:
+def _search_path(directory: str, python_path: str) -> Iterator[None]:
     before, content = sys.path, list(sys.path)
-    sys.path.insert(0, directory)
+    sys.path[:0] = [directory, *filter(None, _text(python_path).split(os.pathsep))]
     try:
         yield
     finally:
@@ -709,6 +708,9 @@ def _flush(streams: Mapping[str, _Stream]) -> bool:
 
 def _set_async_exception(thread: int, exception: type[BaseException] | None) -> None:
     """Raise an exception in a thread when it next runs Python code, or take that back."""
-    if ctypes is not None:
-        argument = None if exception is None else ctypes.py_object(exception)
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), argument)
+    try:
+        import ctypes
+    except ImportError:  # WebAssembly
+        return
+    argument = None if exception is None else ctypes.py_object(exception)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), argument)
