@@ -35,7 +35,7 @@ from wsgicgi.errors import (
 )
 from wsgicgi.pipes import PolledPipes, ThreadedPipes
 from wsgicgi.response import HeadParser
-from wsgicgi.runners import RUNNERS, Execution, ExitStatus, InProcessRunner, SpawnRunner, inprocess
+from wsgicgi.runners import RUNNERS, Execution, ExitStatus, InProcessRunner, SpawnRunner, inprocess, interpreter
 
 HEAD = "print('Content-Type: text/plain\\n', flush=True)\n"
 
@@ -275,7 +275,7 @@ def process_state() -> dict[str, object]:
         "warnings": list(warnings.filters),
         "main": sys.modules["__main__"],
         "json": sys.modules["json"],
-        "streams": [getattr(sys, name) for name in inprocess._STREAM_NAMES],
+        "streams": [getattr(sys, name) for name in interpreter.STREAM_NAMES],
     }
 
 
