@@ -523,6 +523,16 @@ def test_what_the_server_writes_meanwhile_stays_the_servers(
 # -- what cannot start
 
 
+def test_run_that_fails_before_the_script_is_logged(
+    threads: InProcessRunner, scripts: Scripts, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An encoding that is none, say; nothing leaks, and the turn is given back."""
+    out, _, status = scripts.run(threads, "print('no')", PYTHONIOENCODING="no-such-encoding")
+    assert (out, status) == (b"", ExitStatus(code=1))
+    assert "script.py: cannot run in this process" in caplog.text
+    assert scripts.run(threads, "print('next')")[0] == b"next\n"
+
+
 @pytest.mark.parametrize(
     ("name", "text"), [("x.sh", "#!/bin/sh\necho"), ("x", "\x7fELF"), ("x.pl", "#!/usr/bin/perl\n"), ("empty", "")]
 )

@@ -38,7 +38,6 @@ import tempfile
 import threading
 import weakref
 from collections import deque
-from collections.abc import Mapping
 from importlib.machinery import SourceFileLoader
 from types import ModuleType, TracebackType
 
@@ -330,10 +329,6 @@ class _Run:
             os.close(self._script_exit)
         self._has_ended.set()
 
-    def _hand_over(self) -> Mapping[str, int]:
-        ends, self._script_ends = self._script_ends, {}
-        return ends
-
     def _run(self) -> ExitStatus:
         main = ModuleType("__main__")
         loader = SourceFileLoader("__main__", self.file)
@@ -347,7 +342,7 @@ class _Run:
             borrowed.enter_context(interpreter.working_directory(self._cwd))
             borrowed.enter_context(interpreter.argv(self._words))
             streams = borrowed.enter_context(
-                interpreter.streams(self._hand_over(), self._metavars, is_unbuffered=self._is_unbuffered)
+                interpreter.streams(self._script_ends, self._metavars, is_unbuffered=self._is_unbuffered)
             )
             try:
                 with self._decision:

@@ -29,15 +29,15 @@ STREAM_NAMES = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stder
 
 @contextlib.contextmanager
 def streams(
-    ends: Mapping[str, int], metavars: Mapping[str, str], *, is_unbuffered: bool
+    ends: dict[str, int], metavars: Mapping[str, str], *, is_unbuffered: bool
 ) -> Iterator[Mapping[str, Stream]]:
-    """Standard input, output and error, as a fresh interpreter makes them, on descriptors that they own from now on."""
+    """Standard input, output and error, as a fresh interpreter makes them; they own what is taken from ``ends``."""
     encoding, errors = _stream_encoding(metavars)
     before = {name: getattr(sys, name) for name in STREAM_NAMES}
     streams = {}
     for name in ("stdin", "stdout", "stderr"):
         streams[name] = _open_stream(
-            ends[name],
+            ends.pop(name),
             name,
             before[name],
             encoding=encoding,
