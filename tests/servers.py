@@ -8,6 +8,7 @@ import http.client
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -29,6 +30,7 @@ class Server:
         self.host = "127.0.0.1"
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
+        self.tls: ssl.SSLContext | None = None
         self._log_begin = 0
 
     @property
@@ -49,7 +51,7 @@ class Server:
         timeout: float = 30,
     ) -> tuple[http.client.HTTPResponse, bytes]:
         """Send a request on a connection of its own; the response and its whole body."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+        connection = self.connection(timeout)
         try:
             chunked = body is not None and not isinstance(body, bytes)
             connection.request(method, target, body=body, headers=headers or {}, encode_chunked=chunked)
@@ -57,6 +59,12 @@ class Server:
             return response, response.read()
         finally:
             connection.close()
+
+    def connection(self, timeout: float = 30) -> http.client.HTTPConnection:
+        """A connection for several requests, with TLS if the server has it."""
+        if self.tls is not None:
+            return http.client.HTTPSConnection(self.host, self.port, timeout=timeout, context=self.tls)
+        return http.client.HTTPConnection(self.host, self.port, timeout=timeout)
 
     def get(self, target: str, **options: object) -> tuple[http.client.HTTPResponse, bytes]:
         return self.request("GET", target, **options)  # type: ignore[arg-type]
@@ -193,7 +201,7 @@ def waitress(
 def dev(log_file: Path, *arguments: str, **rest: object) -> contextlib.AbstractContextManager[Server]:
     """wsgicgi-dev."""
     command = [BIN / "wsgicgi-dev", *arguments, "0"]
-    return running(command, r"http://127\.0\.0\.1:(\d+)/", log_file, **rest)  # type: ignore[arg-type]
+    return running(command, r"https?://127\.0\.0\.1:(\d+)/", log_file, **rest)  # type: ignore[arg-type]
 
 
 KINDS = ("gunicorn", "gunicorn-sync", "gunicorn-gevent", "waitress", "dev")

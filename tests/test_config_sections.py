@@ -72,6 +72,8 @@ def test_every_setting_is_for_single_scripts_or_for_the_whole_application() -> N
         "cgi_extensions",
         "interpreters",
         "index_names",
+        "content_type",
+        "runner",
         "directory_listing",
         "follow_symlinks",
         "allow_hidden",

@@ -1,4 +1,7 @@
-"""The contract of ``runners/base`` and the exchange on it, over every runner and both ways of reading pipes."""
+"""The contract of ``runners/base`` and the exchange on it, over every runner and both ways of reading pipes.
+
+What runs no shell commands has its tests in ``test_inprocess``.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ STEPS = Path(__file__).parent / "site/cgi-bin/steps.py"
 HEAD = "Content-Type: text/plain\n\n"
 
 
-@pytest.fixture(params=RUNNERS)
+@pytest.fixture(params=sorted(set(RUNNERS) - {"inprocess"}))
 def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
     made = RUNNERS[request.param]()
     yield made
@@ -302,7 +305,7 @@ def test_forked_process_that_ends_does_not_end_its_parents_scripts(start: Callab
     assert execution.wait(0.05) is None
 
 
-@pytest.mark.parametrize("kind", RUNNERS)
+@pytest.mark.parametrize("kind", sorted(set(RUNNERS) - {"inprocess"}))
 def test_script_outlives_the_object_that_started_it(kind: str, has_pidfd: bool) -> None:
     """An application object may be made for one request; its script goes on when the object is gone."""
     null = os.open(os.devnull, os.O_RDONLY)

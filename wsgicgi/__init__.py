@@ -18,8 +18,9 @@ The way of a request::
 
 A module imports only from the layers below its own:
 
-    errors < values globs tomlfile < config response listing conditional < paths < metavars diagnosis body client
-    server runners < identity pipes admission < exchange < terms < gateway static < app < checkconfig < devserver
+    errors < values globs tomlfile < config response listing conditional tls < paths < metavars diagnosis
+    body client server runners < identity pipes admission < exchange < terms < gateway static < app < checkconfig
+    < devserver
 
 Only ``runners`` starts processes; only ``exchange`` (with ``pipes`` and ``body``) moves bytes to and from a script;
 only ``paths`` and ``static`` look for files; only ``config`` reads settings from the environment.

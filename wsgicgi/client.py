@@ -7,8 +7,10 @@ PEP 3333 has no way to tell, so this asks what servers show: ``gunicorn.socket``
 
 from __future__ import annotations
 
+import functools
 import select
 import socket
+import ssl
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -45,7 +47,9 @@ def _is_closed(sock: Any) -> bool:
             return bool(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _TCP_ESTABLISHED)
         poll = select.poll()
         poll.register(sock.fileno(), select.POLLIN)
-        return bool(poll.poll(0)) and sock.recv(1, socket.MSG_PEEK) == b""
+        # a TLS socket's own method cannot peek, but the one below it can
+        recv = functools.partial(socket.socket.recv, sock) if isinstance(sock, ssl.SSLSocket) else sock.recv
+        return bool(poll.poll(0)) and recv(1, socket.MSG_PEEK) == b""
     except (OSError, ValueError):
         return True
     except AttributeError:  # Windows has no poll

@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,11 +32,19 @@ CONFIG_VARIABLE = PREFIX + "CONFIG"
 #: What sections are called in a configuration file, where each is a ``[[script]]``.
 SECTION_KEY = "script"
 
+# Where Python cannot start processes.
+_NO_PROCESSES = {"android", "emscripten", "ios", "tvos", "wasi", "watchos"}
+
 #: Variables that others set: tools that start us name their interpreter so, and Kubernetes and container links describe
 #: a service called "wsgicgi" to every container beside it.
 _NOT_OURS = re.compile(
     PREFIX + r"(PYTHON|NAME|ENV_\w+|(\w+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?))"
 )
+
+
+def default_runner(platform: str) -> str:
+    """The way of starting scripts that a system has, by its ``sys.platform``."""
+    return "inprocess" if platform in _NO_PROCESSES else "spawn"
 
 
 def setting(
@@ -173,11 +182,19 @@ class Config:
     index_names: tuple[str, ...] = setting(
         values.file_names, ("index.html", "index.htm"), help="what stands for a directory: files, or scripts"
     )
+    content_type: str = setting(
+        values.media_type, "application/octet-stream", help="media type of files whose name does not tell theirs"
+    )
     directory_listing: bool = setting(values.flag, True, help="list directories that have no index")
     follow_symlinks: bool = setting(
         values.flag, False, help="follow symbolic links of static files out of the directory"
     )
     allow_hidden: bool = setting(values.flag, False, help="serve .dotfiles and left-overs such as x~ and x.bak")
+    runner: str = setting(
+        values.runner,
+        default_runner(sys.platform),
+        help="how scripts start: spawn, a process each; inprocess, Python scripts only, one at a time",
+    )
     pass_authorization: bool = setting(
         values.flag, False, per_script=True, help="give scripts the Authorization field as HTTP_AUTHORIZATION"
     )

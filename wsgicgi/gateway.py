@@ -79,7 +79,7 @@ class CGIMiddleware:
         app: What answers for all other URLs.
         directory: What "/" maps to; default: the setting, else the current directory.
         config: A configuration file, or a ``Config``.
-        runner: What starts scripts; default: a new process each.
+        runner: What starts scripts: an object, or a name as in ``Config``.
         settings: As in ``Config``; they win over ``config``.
 
     Raises:
@@ -92,9 +92,11 @@ class CGIMiddleware:
         directory: str | os.PathLike[str] | None = None,
         *,
         config: Config | str | os.PathLike[str] | None = None,
-        runner: Runner | None = None,
+        runner: Runner | str | None = None,
         **settings: object,
     ) -> None:
+        if isinstance(runner, str):
+            settings["runner"] = runner
         self.config = load({"directory": directory, **settings}, config=config)
         self.app = app
         self._rules = PathRules.of(self.config)
@@ -125,7 +127,7 @@ class CGIScript:
         args: Words that come before the program, such as an interpreter and its options: ``["/usr/bin/perl", "-T"]``.
         directory: DOCUMENT_ROOT and the base of PATH_TRANSLATED; default: the program's directory.
         config: A configuration file, or a ``Config``. Sections match the program's name: ``match="/git-http-backend"``.
-        runner: What starts it.
+        runner: What starts it: an object, or a name as in ``Config``.
         settings: As in ``Config``, but for what concerns directories; they win over ``config``.
 
     Raises:
@@ -139,11 +141,13 @@ class CGIScript:
         args: Sequence[str] = (),
         directory: str | os.PathLike[str] | None = None,
         config: Config | str | os.PathLike[str] | None = None,
-        runner: Runner | None = None,
+        runner: Runner | str | None = None,
         **settings: object,
     ) -> None:
         self.file = Path(os.path.abspath(os.fsdecode(file)))
         root_dir = self.file.parent if directory is None else directory
+        if isinstance(runner, str):
+            settings["runner"] = runner
         self.config = load({"directory": root_dir, **settings}, config=config)
         self._args = _interpreter(args or self.config.interpreters.get(self.file.suffix.lower(), ()))
         self._gateway = _Gateway(self.config, runner)
@@ -178,8 +182,8 @@ class CGIScript:
 class _Gateway:
     """Runs scripts for requests; one for each application object."""
 
-    def __init__(self, config: Config, runner: Runner | None) -> None:
-        self.runner = RUNNERS["spawn"]() if runner is None else runner
+    def __init__(self, config: Config, runner: Runner | str | None) -> None:
+        self.runner = RUNNERS[config.runner]() if runner is None or isinstance(runner, str) else runner
         self._all_terms = AllTerms(config)
 
     def close(self) -> None:

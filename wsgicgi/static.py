@@ -213,7 +213,7 @@ class StaticMiddleware:
         media_type, encoding = self._types.guess_type(urllib.parse.quote(os.fsencode(name)))
         if encoding is not None:
             return _TYPES.get(_COMPRESSED.get(encoding, ""), "application/octet-stream")
-        return media_type or "application/octet-stream"
+        return media_type or self.config.content_type
 
 
 class _Part:

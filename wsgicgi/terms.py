@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from . import identity, metavars
 from .admission import Pool
 from .config import Config, Section, section_giving
+from .errors import ConfigError
 from .exchange import Limits
 from .paths import Script
 from .runners import Restrictions, sandbox
@@ -74,6 +75,8 @@ class AllTerms:
         for sections in [(), *((section,) for section in config.scripts)]:
             effective = config.with_sections(sections)
             identity.check(effective.run_as)
+            if effective.runner == "inprocess":
+                _require_nothing_of_processes(effective)
             _find_bwrap(effective)
 
     def of(self, script: Script) -> Terms:
@@ -131,6 +134,23 @@ class AllTerms:
         if (name, size) not in self._pools:
             self._pools[name, size] = Pool(name, size)
         return self._pools[name, size]
+
+
+def _require_nothing_of_processes(config: Config) -> None:
+    """Scripts in this process have its identity, and no limits of their own.
+
+    Raises:
+        ConfigError: They shall have others.
+    """
+    if sys.platform != "win32" and (config.run_as == "owner" or identity.known(config.run_as) is not None):
+        raise ConfigError(
+            "run_as: runner='inprocess' runs scripts as this process itself: say run_as='none' if you mean that, or"
+            " take runner='spawn'"
+        )
+    limits = ("max_cpu", "max_memory", "max_processes", "max_file_size", "max_open_files")
+    for name in (*limits, "umask", "nice", "sandbox"):
+        if getattr(config, name) is not None:
+            raise ConfigError(f"{name}: runner='inprocess' cannot hold scripts to it: leave it out, or take 'spawn'")
 
 
 @functools.lru_cache(maxsize=MAX_TERMS)

@@ -293,3 +293,23 @@ def file_names(value: object) -> tuple[str, ...]:
         if "/" in name or name in ("", ".", ".."):
             raise ValueError(f"{name!r} is not the name of a file: write for example 'index.html'")
     return found
+
+
+#: Ways of starting scripts; ``runners`` has one of each name.
+RUNNER_NAMES = ("spawn", "inprocess")
+
+
+def runner(value: object) -> str:
+    """The name of a way of starting scripts."""
+    if value not in RUNNER_NAMES:
+        raise ValueError("expected 'spawn' (a process each) or 'inprocess' (Python scripts in this process)")
+    return str(value)
+
+
+def media_type(value: object) -> str:
+    """A media type with its parameters (RFC 9110 section 8.3.1)."""
+    if not isinstance(value, str) or not re.fullmatch(
+        r"[\w!#$%&'*+.^`|~-]+/[\w!#$&^.+-]+(\s*;[ -~]*)?", value, re.ASCII
+    ):
+        raise ValueError("expected a media type, for example 'text/plain; charset=utf-8'")
+    return value

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from .base import Execution, ExitStatus, Identity, Invocation, Restrictions, Runner
+from .inprocess import InProcessRunner
 from .spawn import SpawnRunner, SubprocessRunner
 from .warden import IdentityRefused
 
-RUNNERS: Mapping[str, Callable[[], Runner]] = {"spawn": SpawnRunner, "subprocess": SubprocessRunner}
+RUNNERS: Mapping[str, Callable[[], Runner]] = {
+    "spawn": SpawnRunner,
+    "subprocess": SubprocessRunner,
+    "inprocess": InProcessRunner,
+}
 
 __all__ = [
     "RUNNERS",
@@ -16,6 +21,7 @@ __all__ = [
     "ExitStatus",
     "Identity",
     "IdentityRefused",
+    "InProcessRunner",
     "Invocation",
     "Restrictions",
     "Runner",

@@ -191,6 +191,7 @@ class Runner(Protocol):
 
         Raises:
             OSError: The system refuses; ``errno`` tells why, ``filename`` what it is about, if not the program.
+            GatewayError: The runner itself does.
         """
 
     def close(self) -> None:
