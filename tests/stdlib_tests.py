@@ -1,5 +1,7 @@
-"""Runs CPython's own tests of ``http.server`` with our handler in the place of its own; started by the interpreter whose
-tests they are, with the package on PYTHONPATH. The last line of its output tells what became of them, as JSON.
+"""Runs CPython's own tests of ``http.server`` with our handler in the place of its own.
+
+It is started by the interpreter whose tests they are, with the package on PYTHONPATH. The last line of its output tells
+what became of them, as JSON.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ ROUNDS = [
     ),
     (["test"], ["ScriptTestCase"]),
 ]
+cases_run: set[str] = set()
 FUNCTIONS = ("test", "_url_collapse_path", "nobody_uid", "executable")
 
 
@@ -40,6 +43,7 @@ def run(names: list[str], cases: list[str]) -> unittest.TestResult:
             if hasattr(module, case):
                 tests = getattr(module, case)
                 tests.assertWarnsRegex = lambda *_: contextlib.nullcontext()
+                cases_run.add(case)
                 suite.addTests(unittest.defaultTestLoader.loadTestsFromTestCase(tests))
         return unittest.TextTestRunner(verbosity=2).run(suite)
     finally:
@@ -50,4 +54,5 @@ def run(names: list[str], cases: list[str]) -> unittest.TestResult:
 results = [run(names, cases) for names, cases in ROUNDS]
 failures = [str(test) for result in results for test, _ in [*result.failures, *result.errors]]
 skipped = {str(test): why for result in results for test, why in result.skipped}
-print(json.dumps({"run": sum(result.testsRun for result in results), "failed": failures, "skipped": skipped}))
+run_in_all = sum(result.testsRun for result in results)
+print(json.dumps({"run": run_in_all, "failed": failures, "skipped": skipped, "cases": sorted(cases_run)}))

@@ -185,7 +185,7 @@ class CGIHTTPRequestHandler(http.server.SimpleHTTPRequestHandler):
         found = self._split_at_cgi_directory(decoded)
         if found is None:
             return False
-        directory, rest = map(targets.as_url, found)
+        directory, rest = targets.as_url(found[0]), targets.as_url(found[1].lstrip("/"))
         self.cgi_info = self._own_cgi_info = (directory, f"{rest}?{query}" if query else rest)
         return True
 
@@ -212,11 +212,15 @@ class CGIHTTPRequestHandler(http.server.SimpleHTTPRequestHandler):
         finally:
             self._close_after_cut_body()
         with contextlib.closing(exchange):
-            if head.kind is not Kind.LOCAL_REDIRECT:
+            if head.kind is Kind.LOCAL_REDIRECT:
+                exchange.leave()
+            else:
                 self._answer(exchange, head, environ, length)
-                return
-            exchange.leave()
-        self._follow(head.location)
+        status = exchange.exit_status
+        if status is not None and not status.is_success:
+            self.log_error("CGI script exit code %d", -status.signal or status.code)
+        if head.kind is Kind.LOCAL_REDIRECT:
+            self._follow(head.location)
 
     # -- one request
 
@@ -447,7 +451,15 @@ class CGIHTTPRequestHandler(http.server.SimpleHTTPRequestHandler):
         if self._is_kept_back(place, is_file=is_file):
             self.send_error(HTTPStatus.FORBIDDEN)
             return None
-        return super().send_head()
+        # what was looked at is what is served, and a text, which a subclass's translate_path need not give
+        had = self.__dict__.get("translate_path")
+        self.__dict__["translate_path"] = lambda path: place
+        try:
+            return super().send_head()
+        finally:
+            del self.__dict__["translate_path"]
+            if had is not None:
+                self.__dict__["translate_path"] = had
 
     def _redirect_to_slash(self, origin: str, path: str, query: str) -> None:
         # Browsers take "\" for "/", "//host" for another host, and what is before a first ":" for a scheme.
@@ -553,8 +565,12 @@ class CGIHTTPRequestHandler(http.server.SimpleHTTPRequestHandler):
             place = self._place(names[:depth])
         name, extra_path = targets.split_behind(path, depth)
         shown = targets.text(name)
-        if not place or os.path.isdir(place):
-            shown += "/" if path.endswith("/") else ""
+        if (not place or os.path.isdir(place)) and path.endswith("/"):
+            # to a translate_path of a subclass, it may be a script all the same
+            place = os.path.abspath(os.fspath(self.translate_path(targets.as_url(path))))
+            shown = shown.rstrip("/") + "/"
+            extra_path = ""
+        if os.path.isdir(place):
             raise _Refusal(HTTPStatus.FORBIDDEN, f"CGI script is not a plain file ({shown!r})")
         command = self._command(place, shown)
         has_own_map = getattr(self.translate_path, "__func__", None) is not _TRANSLATE_PATH
