@@ -7,6 +7,7 @@ middle of a line. Each of these can hide a second request, so what the standard 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import re
 import socket
 import time
@@ -27,6 +28,8 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+;=-]*)(:[0-9]*)?"
 # RFC 9112 section 7.1: chunk-size [chunk-ext] CRLF
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(;[^\r\n]*)?\r\n")
 
+MAX_HEAD = 1024 * 1024  # bytes of fields; more than a process can be given as its environment
+PEEK = 8 * 1024  # bytes looked at, at once, to find the end of a line
 MAX_CHUNK_LINE = 4096  # bytes; extensions are for nobody we know
 MAX_TRAILERS = 100  # lines, as many as http.client takes in a head
 MAX_TRAILER_LINE = 64 * 1024  # bytes, as above
@@ -97,12 +100,16 @@ def is_http11(version: str) -> bool:
 class RequestInput:
     """The readable end of a connection, in the place of ``rfile``: it knows how much of a body is still to come.
 
-    Any: ``raw`` is what ``makefile`` gives, or whatever file a test or a subclass puts there; what is not said here is
-    its business.
+    Args:
+        raw: What ``makefile`` gives, or whatever file a test or a subclass puts there (so Any); what is not said here
+            is its business.
+        sock: The plain socket below it, if nothing between them holds bytes back.
     """
 
-    def __init__(self, raw: Any) -> None:
+    def __init__(self, raw: Any, sock: socket.socket | None = None) -> None:
         self._raw = raw
+        self._sock = sock if isinstance(raw, socket.SocketIO) else None
+        self._head_bytes = 0
         self._is_in_head = False
         self._has_head = True
         self.head: list[bytes] = []
@@ -121,6 +128,7 @@ class RequestInput:
         self._is_in_head = True
         self._has_head = has_head
         self.head = []
+        self._head_bytes = 0
         self.begin_body(NO_BODY)
 
     def end_head(self) -> None:
@@ -139,13 +147,33 @@ class RequestInput:
         return not self.left and not self.framing.is_chunked
 
     def readline(self, size: int = -1, /) -> bytes:
-        """Read a line, at most to the end of the body."""
+        """Read a line, at most to the end of the body.
+
+        Raises:
+            LineTooLong: A head has more bytes than ``MAX_HEAD``.
+        """
         if self._is_in_head:
             if not self._has_head:
                 return b""
-            self.head.append(self._raw.readline(size))
-            return self.head[-1]
-        return self._took(self._raw.readline(self._bounded(size)))
+            line = self._read_line(size)
+            self._head_bytes += len(line)
+            if self._head_bytes > MAX_HEAD:
+                raise http.client.LineTooLong("head")  # which http.server answers with 431
+            self.head.append(line)
+            return line
+        return self._took(self._read_line(self._bounded(size)))
+
+    def _read_line(self, size: int) -> bytes:
+        """Read a line, and nothing behind it. A file without a buffer asks the system for each byte; this does not."""
+        if self._sock is None:
+            return self._raw.readline(size)  # type: ignore[no-any-return]  # raw is Any
+        line = bytearray()
+        while not line.endswith(b"\n") and len(line) != size:
+            seen = self._sock.recv(min(PEEK, size - len(line)) if size >= 0 else PEEK, socket.MSG_PEEK)
+            if not seen:
+                break
+            line += self._sock.recv((seen.find(b"\n") + 1) or len(seen))
+        return bytes(line)
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read so many bytes, all of them where the body has them; without a size, the rest of the body."""

@@ -227,7 +227,7 @@ class CGIHTTPRequestHandler(http.server.SimpleHTTPRequestHandler):
     def setup(self) -> None:
         """Make the files of a connection."""
         super().setup()
-        self.rfile: Any = RequestInput(self.rfile)
+        self.rfile: Any = RequestInput(self.rfile, None if self._is_encrypted() else self._socket())
         self._own_wfile = self.wfile
 
     def handle_one_request(self) -> None:
