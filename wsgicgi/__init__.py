@@ -13,12 +13,12 @@ The way of a request::
         a local redirect goes through the application again, at most 10 times
       start_response(head.status_line, fields); return exchange     the app_iter; its close() ends the script
 
-``handler`` is the same for servers of ``http.server``: framing -> is_cgi -> Script -> the line above -> send_response.
+``handler`` does the same for servers of ``http.server``: connection -> is_cgi -> Script -> as above -> send_response.
 
 A module imports only from the layers below its own:
 
     errors targets < config response listing conditional < paths < metavars diagnosis body client runners < pipes
-    < exchange < gateway static framing < app < handler < devserver
+    < exchange < gateway static framing < app connection < handler < devserver
 
 Only ``runners`` starts processes; only ``exchange`` (with ``pipes`` and ``body``) moves bytes to and from a script;
 only ``paths``, ``static`` and ``handler`` look for files; only ``config`` reads settings from the environment.

@@ -3,7 +3,7 @@
 What ``http.server`` still has is inherited: parsing, files, listings, logging. What it removed is here: finding a
 script (``is_cgi``, ``cgi_info``, ``translate_path``) and running it. ``run_cgi`` shows the line: a ``Script`` and an
 environ, the gateway, and the answer through ``send_response``, ``send_header``, ``end_headers`` and ``wfile``, so that
-whatever a subclass overrides applies to scripts too. A request is checked before a subclass sees it (``framing``).
+whatever a subclass overrides applies to scripts too. Requests are checked before a subclass sees them (``connection``).
 
 ``cgi_info`` is a directory and a rest, written as a URL is: percent-encoded or not, it is decoded once, in ``run_cgi``.
 """
@@ -17,23 +17,21 @@ import functools
 import http.server
 import os
 import re
-import select
 import socket
 import stat
-import struct
 import sys
-import time
 import urllib.parse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import metavars, targets
 from .config import Config, load
-from .errors import GatewayError, NotFound, ResponseCutShort, TooManyRedirects
+from .connection import ConnectionHandler
+from .errors import GatewayError, NotFound, TooManyRedirects
 from .exchange import Exchange
-from .framing import NO_BODY, BodyStream, RequestInput, check_head, discard, find_framing, is_http11
+from .framing import BodyStream, RequestInput, find_framing, is_http11
 from .gateway import (
     MAX_LOCAL_REDIRECTS,
     NOT_REDIRECTED,
@@ -48,14 +46,6 @@ from .runners import RUNNERS, Runner
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
-
-#: Seconds and bytes for which what a client still sends is taken after its answer: cut off, it would not see that.
-LINGER_SECONDS = 2.0
-LINGER_BYTES = 64 * 1024 * 1024
-#: Empty lines before a request line that are passed over (RFC 9112 section 2.2 asks for one).
-MAX_EMPTY_LINES = 4
-#: Characters of a reason phrase; clients take lines of 64 KiB.
-MAX_REASON = 1000
 
 _WINDOWS = sys.platform == "win32"
 _TOKEN = re.compile(r"[!#$%&'*+\-.^`|~0-9A-Za-z]+")  # without "_", by which "A_B" could stand for "A-B"
@@ -104,7 +94,7 @@ def _url_collapse_path(path: str) -> str:
     return f"/{'/'.join(kept)}/{last}{mark + query if query else ''}"
 
 
-class CGIHTTPRequestHandler(http.server.SimpleHTTPRequestHandler):
+class CGIHTTPRequestHandler(ConnectionHandler):
     """Serves files, and runs the scripts that are below ``cgi_directories``.
 
     Args:
@@ -124,39 +114,21 @@ class CGIHTTPRequestHandler(http.server.SimpleHTTPRequestHandler):
     """
 
     server_version: str = SOFTWARE
-    raw_requestline: bytes
     cgi_directories: Any = ["/cgi-bin", "/htbin"]  # noqa: RUF012  # one list for all, to be appended to
     have_fork: bool = hasattr(os, "fork")
     rbufsize = 0  # what follows the head stays in the socket, for those who read from there
     cgi_settings: ClassVar[Mapping[str, object]] = {}
     trust_authorization: bool = False
     default_content_type: str = "application/octet-stream"
-    extra_response_headers: Iterable[tuple[str, str]] | None = None
 
     cgi_info: Sequence[str]
     _own_cgi_info: Sequence[str] | None = None
-    _own_wfile: Any = None
     _redirects = 0
     _target: str | None = None
-    _is_answered = False
-    _is_broken = False
-    _status = 0
-    _error_fields: tuple[tuple[str, str], ...] = ()
-
-    def __init__(
-        self,
-        *args: Any,
-        directory: str | os.PathLike[str] | None = None,
-        extra_response_headers: Iterable[tuple[str, str]] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        if extra_response_headers is not None:
-            self.extra_response_headers = extra_response_headers
-        super().__init__(*args, directory=directory, **kwargs)
 
     # -- the interface of the original
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802  # by that name it is found
         """Run a script; nothing else takes a POST."""
         is_script = self._ask_is_cgi()
         if is_script:
@@ -222,198 +194,14 @@ class CGIHTTPRequestHandler(http.server.SimpleHTTPRequestHandler):
         if head.kind is Kind.LOCAL_REDIRECT:
             self._follow(head.location)
 
-    # -- one request
-
-    def setup(self) -> None:
-        """Make the files of a connection."""
-        super().setup()
-        self.rfile: Any = RequestInput(self.rfile, None if self._is_encrypted() else self._socket())
-        self._own_wfile = self.wfile
-
-    def handle_one_request(self) -> None:
-        """Answer one request, whatever happens, and leave the connection ready for the next."""
-        self._is_answered = False
+    def parse_request(self) -> bool:
+        """Parse a request's head; what belongs to the last request is forgotten first."""
+        if self._own_cgi_info is not None and self.__dict__.get("cgi_info") is self._own_cgi_info:
+            del self.cgi_info
+        self._own_cgi_info = None
         self._redirects = 0
         self._target = None
-        try:
-            super().handle_one_request()
-            self._end_body()
-        except ResponseCutShort:
-            self._break_connection()  # so that the client knows; the cause is in the log
-        except ConnectionError as error:
-            self.close_connection = True
-            self.log_error("Client left: %s", error)
-        except Exception:
-            self.close_connection = True
-            self._answer_crash()
-            raise
-
-    def parse_request(self) -> bool:
-        """Parse a request's head; what RFC 9112 refuses is answered with an error here."""
-        if self._own_cgi_info is not None and self.__dict__.get("cgi_info") is self._own_cgi_info:
-            del self.cgi_info  # the last request's
-        self._own_cgi_info = None
-        if not isinstance(self.rfile, RequestInput):
-            self.rfile = RequestInput(self.rfile)
-        for _ in range(MAX_EMPTY_LINES):
-            if self.raw_requestline not in (b"\r\n", b"\n"):
-                break
-            self.raw_requestline = self.rfile.readline(65537)
-        if not self.raw_requestline:
-            self.close_connection = True
-            return False
-        words = str(self.raw_requestline, "latin-1").split()
-        if not words:
-            return self._refuse_line()
-        is_simple = len(words) == 2 and words[0] == "GET" and self.default_request_version == "HTTP/0.9"
-        self.rfile.begin_head(has_head=not is_simple)
-        try:
-            is_parsed = super().parse_request()
-        finally:
-            self.rfile.end_head()
-        if not is_parsed or not self._accept_head():
-            return False
-        self.path = targets.plain(self.path)
-        return True
-
-    def handle_expect_100(self) -> bool:
-        """Ask for a body, unless the request is refused."""
-        if not self._accept_head():
-            return False
-        go_on = super().handle_expect_100()
-        self._is_answered = False
-        return go_on
-
-    def _accept_head(self) -> bool:
-        try:
-            check_head(self.raw_requestline, self.rfile.head)
-            self.rfile.begin_body(find_framing(self.headers, self.request_version))
-        except GatewayError as error:
-            self.rfile.begin_body(NO_BODY)
-            self.close_connection = True
-            self._refuse(error)
-            return False
-        return True
-
-    def _refuse_line(self) -> bool:
-        self.command = ""
-        self.requestline = str(self.raw_requestline, "latin-1").rstrip("\r\n")
-        self.request_version = self.default_request_version
-        self.close_connection = True
-        self.send_error(HTTPStatus.BAD_REQUEST, f"Bad request syntax ({self.requestline!r})")
-        return False
-
-    def _end_body(self) -> None:
-        """Take what is left of a request's body, which must not be read as the next request."""
-        if self.close_connection or not isinstance(self.rfile, RequestInput):
-            return
-        limits = {"max_bytes": LINGER_BYTES, "seconds": LINGER_SECONDS}
-        if not discard(self.rfile, self._socket(), **limits):  # type: ignore[arg-type]  # an int and a float
-            self.close_connection = True
-
-    def _close_after_cut_body(self) -> None:
-        if isinstance(self.rfile, RequestInput) and not self.rfile.is_at_end:
-            self.close_connection = True
-
-    def _answer_crash(self) -> None:
-        """Answer with 500 if nothing was answered yet; the traceback is the server's business (``handle_error``)."""
-        if self._is_answered or getattr(self, "requestline", None) is None:
-            return
-        self.wfile = self._own_wfile or self.wfile
-        self._headers_buffer: list[bytes] = []
-        with contextlib.suppress(Exception):
-            self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR)
-
-    def finish(self) -> None:
-        """End a connection, so that the client can read its answer to the end."""
-        with contextlib.suppress(OSError, ValueError):
-            self._linger()
-        super().finish()
-
-    def _linger(self) -> None:
-        """Close our half and read for a while what still comes: closing a socket with unread bytes resets it."""
-        sock = self._socket()
-        if sock is None or self._is_broken or not isinstance(self.rfile, RequestInput):
-            return
-        if self.rfile.is_at_end and not select.select([sock], [], [], 0)[0]:
-            return
-        self.wfile.flush()
-        if not self._is_encrypted():
-            sock.shutdown(socket.SHUT_WR)
-        deadline = time.monotonic() + LINGER_SECONDS
-        taken = 0
-        while taken < LINGER_BYTES and (left := deadline - time.monotonic()) > 0:
-            sock.settimeout(left)
-            piece = sock.recv(64 * 1024)
-            if not piece:
-                return
-            taken += len(piece)
-
-    def _break_connection(self) -> None:
-        self.close_connection = True
-        sock = self._socket()
-        if sock is None:
-            return
-        self._is_broken = True
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            socket.close(sock.detach())  # at once: a shutdown first would look like the end of the answer
-
-    def _socket(self) -> socket.socket | None:
-        """The connection, where it is one."""
-        sock = getattr(self, "connection", None)
-        return sock if isinstance(sock, socket.socket) and sock.fileno() >= 0 else None
-
-    def _is_encrypted(self) -> bool:
-        return hasattr(getattr(self, "connection", None), "getpeercert")
-
-    # -- what goes out
-
-    def send_response_only(self, code: int, message: str | None = None) -> None:
-        """Begin a response. A reason phrase is one line of ASCII, whatever it came from."""
-        self._status = int(code)
-        if message is not None:
-            text = str(message)[:MAX_REASON]
-            message = "".join(c if " " <= c <= "~" else ascii(c)[1:-1] for c in text)
-        super().send_response_only(code, message)
-
-    def send_header(self, keyword: str, value: Any) -> None:
-        """Add a header field. A value stays one line; what Latin-1 does not have goes out as UTF-8."""
-        text = str(value).replace("\r", " ").replace("\n", " ")
-        with contextlib.suppress(UnicodeEncodeError):
-            text.encode("latin-1")
-            super().send_header(keyword, text)
-            return
-        super().send_header(keyword, text.encode("utf-8", "replace").decode("latin-1"))
-
-    def end_headers(self) -> None:
-        """End the head of a response."""
-        fields, self._error_fields = self._error_fields, ()
-        if self._status == HTTPStatus.OK:
-            fields += tuple(self.extra_response_headers or ())
-        written = getattr(self, "_headers_buffer", [])
-        for name, value in fields:
-            if (
-                f"{name}: {value}\r\n".encode("latin-1", "replace") not in written
-            ):  # Python 3.15 does so itself for files
-                self.send_header(name, value)
-        super().end_headers()
-
-    def flush_headers(self) -> None:
-        """Send what is buffered of a head."""
-        if getattr(self, "_headers_buffer", None):
-            self._is_answered = True
-        super().flush_headers()
-
-    def address_string(self) -> str:
-        """Tell the client's address; a Unix socket has none."""
-        return str(self.client_address[0]) if self.client_address else ""
-
-    def _refuse(self, error: GatewayError) -> None:
-        if str(error):
-            self.log_error("%s", str(error))
-        self._error_fields = error.headers
-        self.send_error(error.status)
+        return super().parse_request()
 
     # -- files
 
