@@ -599,6 +599,22 @@ def test_translate_path_that_knows_one_script(serve: Serve, site: Site, target: 
     assert report(client.get(target))["argv"] == [file]
 
 
+@pytest.mark.parametrize("fallback", ["index.html", ""])
+def test_translate_path_with_one_answer_for_all_that_is_not_there(serve: Serve, tmp_path: Path, fallback: str) -> None:
+    """As single-page applications have it; that there is no CGI directory keeps nothing back."""
+    root = tmp_path / "page"
+    root.mkdir()
+    (root / "index.html").write_text("page")
+
+    def translate_path(self: Any, path: str) -> str:
+        place = CGIHTTPRequestHandler.translate_path(self, path)
+        return place if os.path.exists(place) else str(root / fallback)
+
+    client = serve(handler_on(root, translate_path=translate_path))
+    assert client.get("/index.html").body == b"page"
+    assert client.get("/any/where/").body == b"page"
+
+
 def test_special_files_do_not_block(serve: Serve, site: Site) -> None:
     """A FIFO is neither served nor run."""
     os.mkfifo(site.directory / "fifo")
@@ -1034,13 +1050,32 @@ def test_an_upgrade_reads_what_follows(serve: Serve) -> None:
         assert read_all(sock).endswith(b"\r\n\r\nabline\nREST")
 
 
+def test_a_copy_of_the_originals_run_cgi_works(serve: Serve) -> None:
+    """Its program reads from the connection itself, where all of the body must still be."""
+
+    def run_cgi(self: Any) -> None:
+        self.send_response(200)
+        self.end_headers()
+        command = ["head", "-c", self.headers["Content-Length"]]
+        subprocess.run(command, stdin=self.rfile, stdout=self.wfile, check=True)
+
+    assert serve(run_cgi=run_cgi).post("/cgi-bin/any", b"x" * 5000).body == b"x" * 5000
+
+
+def test_the_log_has_no_control_characters_whatever_the_base_class_does(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python 3.11.0 wrote them as they are."""
+    base = http.server.BaseHTTPRequestHandler
+    lines: list[str] = []
+    monkeypatch.delattr(base, "_control_char_table")
+    monkeypatch.setattr(base, "log_message", lambda self, format, *args: lines.append(format % args))
+    serve(type("H", (CGIHTTPRequestHandler,), {})).send(b"GET /\x1b[2J HTTP/1.0\r\n\r\n")
+    assert any("\\x1b[2J" in line for line in lines)
+    assert all(line.isprintable() for line in lines)
+
+
 # -- servers
-
-
-class ForkingHTTPServer(socketserver.ForkingMixIn, http.server.HTTPServer):
-    """A process for each connection."""
-
-    block_on_close = True
 
 
 @pytest.mark.parametrize(
@@ -1150,6 +1185,10 @@ def test_the_function_test_speaks_tls(site: Site, tmp_path: Path, certificate: P
     argv = [sys.executable, "-c", TEST_PROGRAM, "own", options]
     pattern = r"Serving HTTPS on 127\.0\.0\.1 port (\d+) \(https://127\.0\.0\.1:\1/\) \.\.\.\n"
     with servers.running(argv, pattern, tmp_path / "log", cwd=site.directory) as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as sock:
+            sock.sendall(b"GET / HTTP/1.0\r\n\r\n")  # not TLS
+            read_all(sock)
+        assert "Traceback" not in server.log
         with socket.create_connection(("127.0.0.1", server.port)):
             answer = fetch_tls(server.port, certificate, b"GET /cgi-bin/report.py HTTP/1.0\r\n\r\n")
         assert environ(answer)["HTTPS"] == "on"

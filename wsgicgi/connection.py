@@ -44,6 +44,7 @@ class ConnectionHandler(http.server.SimpleHTTPRequestHandler):
     _own_wfile: Any = None
     _is_answered = False
     _is_broken = False
+    _has_unread = False
     _status = 0
     _error_fields: tuple[tuple[str, str], ...] = ()
 
@@ -69,6 +70,7 @@ class ConnectionHandler(http.server.SimpleHTTPRequestHandler):
     def handle_one_request(self) -> None:
         """Answer one request, whatever happens, and leave the connection ready for the next."""
         self._is_answered = False
+        self.raw_requestline = b""
         try:
             super().handle_one_request()
             self._end_body()
@@ -77,8 +79,11 @@ class ConnectionHandler(http.server.SimpleHTTPRequestHandler):
         except ConnectionError as error:
             self.close_connection = True
             self.log_error("Client left: %s", error)
-        except Exception:
+        except Exception as error:
             self.close_connection = True
+            if isinstance(error, OSError) and not self.raw_requestline:
+                self.log_error("No request: %s", error)  # such as another protocol than TLS
+                return
             self._answer_crash()
             raise
 
@@ -103,6 +108,7 @@ class ConnectionHandler(http.server.SimpleHTTPRequestHandler):
         finally:
             self.rfile.end_head()
         if not is_parsed or not self._accept_head():
+            self._has_unread = True
             return False
         self.path = targets.plain(self.path)
         return True
@@ -148,7 +154,7 @@ class ConnectionHandler(http.server.SimpleHTTPRequestHandler):
 
     def _answer_crash(self) -> None:
         """Answer with 500 if nothing was answered yet; the traceback is the server's business (``handle_error``)."""
-        if self._is_answered or getattr(self, "requestline", None) is None:
+        if self._is_answered or not self.raw_requestline:
             return
         self.wfile = self._own_wfile or self.wfile
         self._headers_buffer: list[bytes] = []
@@ -166,7 +172,7 @@ class ConnectionHandler(http.server.SimpleHTTPRequestHandler):
         sock = self._socket()
         if sock is None or self._is_broken or not isinstance(self.rfile, RequestInput):
             return
-        if self.rfile.is_at_end and not select.select([sock], [], [], 0)[0]:
+        if not self._has_unread and self.rfile.is_at_end and not select.select([sock], [], [], 0)[0]:
             return
         self.wfile.flush()
         if not self._is_encrypted():

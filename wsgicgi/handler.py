@@ -228,7 +228,7 @@ class CGIHTTPRequestHandler(ConnectionHandler):
             decoded = canonical("/" + targets.decode(path))
         except (OSError, ValueError, NotFound):
             mode, decoded = 0, ""
-        is_file = stat.S_ISREG(mode) and not decoded.endswith("/")
+        is_file = stat.S_ISREG(mode) and (self._has_own_map() or not decoded.endswith("/"))
         if not is_file and not stat.S_ISDIR(mode):
             self.send_error(HTTPStatus.NOT_FOUND, "File not found")
             return None
@@ -285,15 +285,22 @@ class CGIHTTPRequestHandler(ConnectionHandler):
         parents = [os.path.realpath(place)]
         while (parent := os.path.dirname(parents[-1])) != parents[-1]:
             parents.append(parent)
+        top = os.fspath(self.translate_path("/"))
         for names in self._cgi_paths():
             directory = os.fspath(self.translate_path("/" + targets.as_url("/".join(names))))
-            candidates = parents if names else parents[1:2] if is_file else []
+            # a translate_path of a subclass may have one answer for all that is not there
+            candidates = parents if os.path.isdir(directory) and not _is_same(directory, top) else []
+            if not names and is_file:
+                candidates = parents[1:2]
             if any(_is_same(directory, candidate) for candidate in candidates):
                 return True
         return False
 
     def _decides_itself(self) -> bool:
         return getattr(self.is_cgi, "__func__", None) is not CGIHTTPRequestHandler.is_cgi
+
+    def _has_own_map(self) -> bool:
+        return getattr(self.translate_path, "__func__", None) is not http.server.SimpleHTTPRequestHandler.translate_path
 
     # -- scripts
 
@@ -361,14 +368,13 @@ class CGIHTTPRequestHandler(ConnectionHandler):
         if os.path.isdir(place):
             raise _Refusal(HTTPStatus.FORBIDDEN, f"CGI script is not a plain file ({shown!r})")
         command = self._command(place, shown)
-        has_own_map = getattr(self.translate_path, "__func__", None) is not _TRANSLATE_PATH
         script = Script(
             file=Path(place),
             command=command,
             script_path=name,
             extra_path=extra_path,
             root_dir=Path(os.path.abspath(self.directory)),
-            translated=Path(self._place(segments(extra_path))) if has_own_map and extra_path else None,
+            translated=Path(self._place(segments(extra_path))) if extra_path and self._has_own_map() else None,
         )
         return script, query
 
@@ -509,9 +515,6 @@ class CGIHTTPRequestHandler(ConnectionHandler):
                         self.copyfile(file, self.wfile)
         finally:
             self.path, self.command, self.headers, self._target = given
-
-
-_TRANSLATE_PATH = http.server.SimpleHTTPRequestHandler.translate_path
 
 
 class _Refusal(Exception):
