@@ -546,6 +546,15 @@ def test_is_cgi_that_calls_super_and_changes_cgi_info(serve: Serve) -> None:
     assert (seen["PATH_INFO"], seen["QUERY_STRING"]) == ("/%41", "added=1")
 
 
+def test_is_cgi_is_asked_once_about_a_plain_path(serve: Serve, site: Site) -> None:
+    """Some count, or log."""
+    asked: list[str] = []
+    site.file("dir/a b.txt", "plain")
+    client = serve(is_cgi=lambda self: asked.append(self.path))
+    assert client.get("/dir/a%20b.txt?x").body == b"plain"
+    assert asked == ["/dir/a%20b.txt?x"]
+
+
 @pytest.mark.parametrize("error", [IndexError, ValueError])
 def test_is_cgi_that_raises_rejects_the_path(serve: Serve, error: type[Exception]) -> None:
     """The original's documentation says so of any exception; it gave no answer."""
@@ -812,6 +821,7 @@ def test_list_directory_guess_type_and_extensions_map(serve: Serve, site: Site) 
     """What is inherited stays to be overridden."""
     site.file("a.own", "x")
     site.file("b.other", "x")
+    site.file("c.bin", "x")
     site.file("dir/c", "x")
 
     def list_directory(self: Any, path: Any) -> Any:
@@ -822,6 +832,7 @@ def test_list_directory_guess_type_and_extensions_map(serve: Serve, site: Site) 
     assert client.get("/dir/").reason == "No listings here"
     assert client.get("/a.own").field("Content-Type") == "text/own"
     assert client.get("/b.other").field("Content-Type") == "text/odd"
+    assert client.get("/c.bin").field("Content-Type") == "application/octet-stream"
     client = serve(guess_type=lambda self, path: "text/guessed")
     assert client.get("/a.own").field("Content-Type") == "text/guessed"
 

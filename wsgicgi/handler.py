@@ -15,6 +15,7 @@ import contextlib
 import copy
 import functools
 import http.server
+import mimetypes
 import os
 import re
 import socket
@@ -208,7 +209,9 @@ class CGIHTTPRequestHandler(ConnectionHandler):
     def guess_type(self, path: Any) -> str:
         """Guess the type of a file from its name."""
         guessed = super().guess_type(path)
-        return self.default_content_type if guessed == "application/octet-stream" else guessed
+        suffix = os.path.splitext(path)[1]
+        is_known = {suffix, suffix.lower()} & set(self.extensions_map) or mimetypes.guess_type(os.fspath(path))[0]
+        return guessed if is_known else self.default_content_type
 
     def list_directory(self, path: Any) -> Any:
         """List a directory. Its title is made from the path, which may not be fit for that."""
@@ -268,10 +271,13 @@ class CGIHTTPRequestHandler(ConnectionHandler):
         if not place.startswith(top.rstrip(os.sep) + os.sep):
             return False
         given = self.path
-        plain = "/" + urllib.parse.quote(os.fsencode(os.path.relpath(place, top)).replace(os.fsencode(os.sep), b"/"))
-        self.path = f"{plain}?{query}" if query else plain
-        if self._ask_is_cgi():
-            return True
+        plain = b"/" + os.fsencode(os.path.relpath(place, top)).replace(os.fsencode(os.sep), b"/")
+        if targets.decode(targets.split_query(given)[0]).encode("latin-1") == plain:
+            return False
+        self.path = urllib.parse.quote(plain) + ("?" + query if query else "")
+        with contextlib.suppress(IndexError, ValueError):
+            if self.is_cgi():
+                return True
         self.path = given
         return False
 
