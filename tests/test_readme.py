@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import re
 import shlex
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import limits
@@ -130,6 +132,22 @@ def test_configuration_file_means_what_the_readme_says(site: Site, tmp_path: Pat
     argv = [BIN / "wsgicgi-dev", "--config", tmp_path / "site.toml", "0"]
     with running(argv, r"http://127\.0\.0\.1:(\d+)", tmp_path / "log") as server:
         assert b'"LANG": "C.UTF-8"' in server.get("/cgi-bin/report.py")[1]
+
+
+def test_handler_example_works(site: Site, tmp_path: Path) -> None:
+    """The one-line change, as written; only the port is another, and it says which."""
+    [module] = [block for block in code("python") if "CGIHTTPRequestHandler" in block]
+    module = module.replace("8000", "0").replace(
+        "as server:\n", "as server:\n        print('port', server.server_port)\n"
+    )
+    (tmp_path / "example.py").write_text(module)
+    shutil.copytree(site.directory / "cgi-bin", site.directory / "scripts")
+    argv = [sys.executable, tmp_path / "example.py"]
+    with running(argv, r"port (\d+)", tmp_path / "log", cwd=site.directory) as server:
+        for directory in ("cgi-bin", "scripts"):
+            response, body = server.get(f"/{directory}/report.py")
+            assert response.getheader("Access-Control-Allow-Origin") == "*"
+            assert f'"SCRIPT_NAME": "/{directory}/report.py"'.encode() in body
 
 
 def test_tests_that_the_readme_names_exist() -> None:

@@ -16,14 +16,16 @@ The way of a request::
         a local redirect goes through the application again, at most 10 times
       start_response(head.status_line, fields); return exchange     the app_iter; its close() ends the script
 
+``handler`` does the same for servers of ``http.server``: connection -> is_cgi -> Script -> as above -> send_response.
+
 A module imports only from the layers below its own:
 
-    errors < values globs tomlfile < config response listing conditional tls < paths < metavars diagnosis
-    body client server runners < identity pipes admission < exchange < terms < gateway static < app < checkconfig
-    < devserver
+    errors targets < values globs tomlfile < config response listing conditional tls < paths < metavars diagnosis
+    body client server runners < identity pipes admission < exchange < terms < gateway static framing < app
+    connection < handler < checkconfig < devserver
 
 Only ``runners`` starts processes; only ``exchange`` (with ``pipes`` and ``body``) moves bytes to and from a script;
-only ``paths`` and ``static`` look for files; only ``config`` reads settings from the environment.
+only ``paths``, ``static`` and ``handler`` look for files; only ``config`` reads settings from the environment.
 """
 
 __version__ = "0.1.0"
@@ -32,6 +34,16 @@ from .app import create_app
 from .config import Config
 from .errors import ConfigError
 from .gateway import CGIMiddleware, CGIScript
+from .handler import CGIHTTPRequestHandler
 from .static import StaticMiddleware
 
-__all__ = ["CGIMiddleware", "CGIScript", "Config", "ConfigError", "StaticMiddleware", "__version__", "create_app"]
+__all__ = [
+    "CGIHTTPRequestHandler",
+    "CGIMiddleware",
+    "CGIScript",
+    "Config",
+    "ConfigError",
+    "StaticMiddleware",
+    "__version__",
+    "create_app",
+]

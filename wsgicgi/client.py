@@ -1,8 +1,9 @@
 """Whether the client is still there, while nothing is being sent to it.
 
-PEP 3333 has no way to tell, so this asks what servers show: ``gunicorn.socket``, and waitress's
-``waitress.client_disconnected`` together with its channel's socket, for waitress looks at a connection only when it has
-``channel_request_lookahead``. Under other servers a client counts as present until a write to it fails.
+PEP 3333 has no way to tell, so this asks what servers show: ``gunicorn.socket``; ``wsgicgi.socket``, our own handler's;
+and waitress's ``waitress.client_disconnected`` together with its channel's socket, for waitress looks at a connection
+only when it has ``channel_request_lookahead``. Under other servers a client counts as present until a write to it
+fails.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _TCP_ESTABLISHED = 1  # Linux, include/net/tcp_states.h; TCP_INFO's first byte
 def presence(environ: WSGIEnvironment) -> Callable[[], bool]:
     """Give a function that tells whether the client of this request seems to be gone."""
     disconnected = environ.get("waitress.client_disconnected")
-    sock = environ.get("gunicorn.socket")
+    sock = environ.get("gunicorn.socket") or environ.get("wsgicgi.socket")
     if sock is None:
         sock = getattr(getattr(disconnected, "__self__", None), "socket", None)
 

@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import urllib.parse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,16 +49,13 @@ from .terms import AllTerms, Terms
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-SOFTWARE = f"wsgicgi/{__version__}"
+SOFTWARE: str = f"wsgicgi/{__version__}"
 
 #: Local redirects that one request may take; Apache's LimitInternalRecursion is 10 too.
 MAX_LOCAL_REDIRECTS = 10
 
-#: Combinations of sections whose terms are kept; making them again costs some 20 microseconds.
-MAX_TERMS = 256
-
 # What belongs to a request's body or to conditions on what the first URL names; a local redirect asks for another.
-_NOT_REDIRECTED = {
+NOT_REDIRECTED = {
     "CONTENT_LENGTH",
     "CONTENT_TYPE",
     "HTTP_TRANSFER_ENCODING",
@@ -180,11 +177,29 @@ class CGIScript:
 
 
 class _Gateway:
-    """Runs scripts for requests; one for each application object."""
+    """Runs scripts for requests; one for each application object.
 
-    def __init__(self, config: Config, runner: Runner | str | None) -> None:
+    Args:
+        config: The settings.
+        runner: What starts scripts: an object, or a name as in ``Config``.
+        base: Variables that every script gets beside ``env``; default: what ``inherited`` chooses.
+        cwd: Where scripts run; default: each in its own directory.
+        software: SERVER_SOFTWARE.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        runner: Runner | str | None,
+        *,
+        base: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        software: str = SOFTWARE,
+    ) -> None:
         self.runner = RUNNERS[config.runner]() if runner is None or isinstance(runner, str) else runner
-        self._all_terms = AllTerms(config)
+        self._all_terms = AllTerms(config, base=base)
+        self._cwd = cwd
+        self._software = software
 
     def close(self) -> None:
         """End all scripts that still run, and turn away all that wait for their turn."""
@@ -203,10 +218,10 @@ class _Gateway:
             exchange.leave()
             return self._redirect(environ, start_response, head, redirect_app)
         try:
-            has_body = _has_body(environ, head)
-            exchange.answer(head, has_body=has_body)
-            write = start_response(head.status_line, _fields(environ, head, length))
-            if callable(write) and not (has_body and exchange.has_bytes):
+            with_body = has_body(environ, head)
+            exchange.answer(head, has_body=with_body)
+            write = start_response(head.status_line, answer_fields(environ, head, length))
+            if callable(write) and not (with_body and exchange.has_bytes):
                 # The head goes out at once. An empty first piece does it too, but not with waitress.
                 write(b"")
                 if environ["REQUEST_METHOD"] == "HEAD":
@@ -237,10 +252,10 @@ class _Gateway:
                     script,
                     content_length=request_body.length,
                     base=terms.base,
-                    software=SOFTWARE,
+                    software=self._software,
                     pass_authorization=config.pass_authorization,
                 ),
-                cwd=str(script.file.parent),
+                cwd=self._cwd or str(script.file.parent),
                 stdin=request_body.stdin,
                 identity=run_as,
                 restrictions=terms.restrictions,
@@ -258,7 +273,7 @@ class _Gateway:
             head = exchange.read_head(HeadParser(max_bytes=config.max_header_bytes, nph=script.is_nph))
             length = None
             if head.kind is not Kind.LOCAL_REDIRECT:
-                length = exchange.body_length(head.content_length if _has_body(environ, head) else None)
+                length = exchange.body_length(head.content_length if has_body(environ, head) else None)
         except BaseException:
             exchange.close()
             raise
@@ -331,7 +346,7 @@ class _Gateway:
             url = shown(environ.get("PATH_INFO", ""))
             error = TooManyRedirects(f"{url}: more than {MAX_LOCAL_REDIRECTS} local redirects")
             return error_response(error, environ, start_response)
-        redirected = {name: value for name, value in environ.items() if name not in _NOT_REDIRECTED}
+        redirected = {name: value for name, value in environ.items() if name not in NOT_REDIRECTED}
         redirected.update(
             {
                 "REQUEST_METHOD": "HEAD" if environ["REQUEST_METHOD"] == "HEAD" else "GET",
@@ -356,11 +371,12 @@ def _interpreter(words: Sequence[str]) -> tuple[str, ...]:
     return (os.path.abspath(program), *words[1:])
 
 
-def _has_body(environ: WSGIEnvironment, head: ResponseHead) -> bool:
+def has_body(environ: WSGIEnvironment, head: ResponseHead) -> bool:
+    """Whether the answer to a request has a body, which one to HEAD has not."""
     return head.has_body and environ["REQUEST_METHOD"] != "HEAD"
 
 
-def _fields(environ: WSGIEnvironment, head: ResponseHead, length: int | None) -> list[tuple[str, str]]:
+def answer_fields(environ: WSGIEnvironment, head: ResponseHead, length: int | None) -> list[tuple[str, str]]:
     """The header fields for the client: the script's, and Content-Length where it is known."""
     fields = list(head.fields)
     if head.status == 205:

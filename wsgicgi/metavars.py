@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 _INHERITED = re.compile(r"PATH|LANG|LANGUAGE|LC_[A-Z]+|TZ|LD_LIBRARY_PATH|DYLD_LIBRARY_PATH")
 _INHERITED_WINDOWS = re.compile(r"PATH|PATHEXT|SYSTEMROOT|SYSTEMDRIVE|COMSPEC|WINDIR|TEMP|TMP|LANG|TZ", re.IGNORECASE)
 
+# RFC 3875 section 4.1
+_OF_A_REQUEST = re.compile(
+    r"AUTH_TYPE|CONTENT_(LENGTH|TYPE)|GATEWAY_INTERFACE|HTTP_.*|HTTPS|PATH_(INFO|TRANSLATED)|QUERY_STRING|REMOTE_(ADDR|HOST"
+    r"|IDENT|PORT|USER)|REQUEST_(METHOD|SCHEME|URI)|SCRIPT_(FILENAME|NAME)|SERVER_(NAME|PORT|PROTOCOL|SOFTWARE)"
+)
+
 #: PATH for scripts when the server has none.
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -57,6 +63,18 @@ def inherited(environ: Mapping[str, str], names: Sequence[str] = ()) -> dict[str
     if not any(name.upper() == "PATH" for name in chosen):
         chosen["PATH"] = DEFAULT_PATH
     return chosen
+
+
+def inherited_whole(environ: Mapping[str, str]) -> dict[str, str]:
+    """The server's whole environment, but for what only a request can tell: the server may be a script's child itself.
+
+    ``HTTP_PROXY`` stays: there it is the administrator's setting, and no client can reach it.
+    """
+    return {
+        _native(name): _native(value)
+        for name, value in environ.items()
+        if name == "HTTP_PROXY" or not _OF_A_REQUEST.fullmatch(name)
+    }
 
 
 def native(variables: Mapping[str, str]) -> dict[str, str]:
@@ -113,7 +131,9 @@ def build(
         metavars["CONTENT_LENGTH"] = str(content_length)
     if environ.get("CONTENT_TYPE"):
         metavars["CONTENT_TYPE"] = environ["CONTENT_TYPE"]
-    if script.extra_path:
+    if script.translated is not None:
+        metavars["PATH_TRANSLATED"] = _native(str(script.translated))
+    elif script.extra_path:
         metavars["PATH_TRANSLATED"] = _native(str(script.root_dir)).rstrip("/") + script.extra_path
     if environ.get("wsgi.url_scheme") == "https":
         metavars["HTTPS"] = "on"

@@ -42,6 +42,7 @@ class Script:
         script_path: The part of the URL path that names the script, below the mount point; as in ``environ``.
         extra_path: The rest of the URL path, PATH_INFO for the script; "" or begins with "/".
         root_dir: What "/" maps to: DOCUMENT_ROOT, and the base of PATH_TRANSLATED.
+        translated: PATH_TRANSLATED, where it is not the extra path below ``root_dir``.
     """
 
     file: Path
@@ -49,6 +50,7 @@ class Script:
     script_path: str
     extra_path: str
     root_dir: Path
+    translated: Path | None = None
 
     @property
     def is_nph(self) -> bool:

@@ -62,13 +62,15 @@ class AllTerms:
 
     Args:
         config: Its settings.
+        base: Variables that every script gets beside ``env``; default: what ``metavars.inherited`` chooses.
 
     Raises:
         ConfigError: Scripts cannot have the identity or the sandbox that they shall have.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, base: Mapping[str, str] | None = None) -> None:
         self._config = config
+        self._base = base
         self._environ = dict(os.environ)
         self._pools: dict[tuple[str, int], Pool] = {}
         self._with = functools.lru_cache(MAX_TERMS)(self._make)
@@ -93,6 +95,7 @@ class AllTerms:
     def _make(self, sections: tuple[Section, ...]) -> Terms:
         config = self._config.with_sections(sections)
         bwrap = _find_bwrap(config)
+        base = metavars.inherited(self._environ, config.pass_env) if self._base is None else self._base
         restrictions = Restrictions(
             max_cpu=config.max_cpu,
             max_memory=config.max_memory,
@@ -107,7 +110,7 @@ class AllTerms:
             restrictions = dataclasses.replace(restrictions, max_processes=config.max_processes + SANDBOX_PROCESSES)
         return Terms(
             config=config,
-            base={**metavars.inherited(self._environ, config.pass_env), **metavars.native(config.env)},
+            base={**base, **metavars.native(config.env)},
             limits=Limits(
                 timeout=config.timeout,
                 max_time=config.max_time,
