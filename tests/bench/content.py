@@ -29,23 +29,29 @@ def program(name: str, package: str) -> str:
     return found
 
 
-def prepare(site: Path, names: Iterable[str], *, script_python: str) -> None:
+def script_python() -> str:
+    """The interpreter for Python scripts: the system's, which starts as users' scripts do, else our own."""
+    return "/usr/bin/python3" if os.access("/usr/bin/python3", os.X_OK) else sys.executable
+
+
+def prepare(site: Path, names: Iterable[str], *, python: str = "") -> None:
     """Put scripts ("hello.c", which becomes /cgi-bin/hello-c) and files ("1k.bin") into a site.
 
     Raises:
         NotInstalled: There is no compiler, or no interpreter.
     """
+    (site / "cgi-bin").mkdir()
+    (site / "cgi-bin").chmod(0o755)
     for name in names:
         if name in FILE_SIZES:
             (site / name).write_bytes(os.urandom(KIB) * (FILE_SIZES[name] // KIB))
             continue
         script = site / "cgi-bin" / name.replace(".", "-")
-        script.parent.mkdir(exist_ok=True)
         if name.endswith(".c"):
             _compile(SCRIPTS / name, script)
             continue
         interpreter, rest = (SCRIPTS / name).read_text().split("\n", 1)
-        path = script_python if name.endswith(".py") else program(Path(interpreter[2:]).name, "perl")
+        path = python or script_python() if name.endswith(".py") else program(Path(interpreter[2:]).name, "perl")
         script.write_text(f"#!{path}\n{rest}")
         script.chmod(0o755)
 
@@ -60,8 +66,3 @@ def _compile(source: Path, target: Path) -> None:
         if done.returncode == 0:
             return
     raise NotInstalled(f"{source.name} does not compile: {done.stderr[-300:]}")
-
-
-def script_python() -> str:
-    """The interpreter for Python scripts: the system's, which starts as users' scripts do, else our own."""
-    return "/usr/bin/python3" if os.access("/usr/bin/python3", os.X_OK) else sys.executable

@@ -98,8 +98,8 @@ def wrk(port: int, request: Request, *, connections: int, seconds: float, body_l
         errors += max(0, report["failed_reads"] - report["requests"])
     else:
         errors += report["failed_reads"]
-    if report["bytes"] < report["requests"] * body_length:
-        errors += 1  # bodies were too short, which wrk does not see
+    if not report["requests"] or report["bytes"] < report["requests"] * body_length:
+        errors += 1  # no answer in time, or bodies too short: wrk does not see these
     return Sample(
         value=report["requests"] / report["seconds"],
         p50=report["p50"],
@@ -243,12 +243,11 @@ def _body(client: socket.socket) -> Iterator[int]:
                 raise WrongAnswer("the connection ended before the last chunk")
         return
     left = int(fields.get(b"content-length", 1 << 62))
-    while got:
+    yield got
+    left -= got
+    while left > 0 and (got := client.recv_into(buffer)):
         yield got
         left -= got
-        if left <= 0:
-            return
-        got = client.recv_into(buffer)
 
 
 class _Chunks:

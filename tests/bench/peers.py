@@ -233,7 +233,7 @@ def ours(kind: str, tree: Path, settings: Mapping[str, str] | None = None) -> Bu
             return gunicorn(place, "ours:app", kind=kind, env=env)
         command: list[str | Path] = [sys.executable, "-m", "waitress", f"--listen={place.address}"]
         command += [f"--threads={max(place.threads, place.concurrency)}", "--connection-limit=2000", "--backlog=1024"]
-        command += [f"--max-request-body-size={1 << 40}", "wsgicgi:create_app", "--call"]
+        command += [f"--max-request-body-size={1 << 40}", "--call", "wsgicgi:create_app"]
         return Commands(main=command, env=env)
 
     return build

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import http.client
 import json
 import os
 import platform
@@ -63,6 +64,12 @@ def main() -> int:
         use_wrk=arguments.generator == "wrk",
         stream_bytes=arguments.stream_mib * MIB,
     )
+    busy = os.getloadavg()[0]
+    if busy > 0.5:
+        print(
+            f"note: the load average is {busy:.1f}: something else is at work here, figures mean little",
+            file=sys.stderr,
+        )
     report: dict[str, object] = {"machine": _machine(), "options": {**vars(arguments), "json": None}, "results": []}
     for name in arguments.workload:
         for connections in arguments.connections or WORKLOADS[name].connections:
@@ -165,8 +172,7 @@ def _measure(
     with contextlib.ExitStack() as stack:
         site = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wsgicgi-bench-site-"))).resolve()
         site.chmod(0o755)
-        (site / "cgi-bin").mkdir()
-        content.prepare(site, workload.content, script_python=arguments.script_python)
+        content.prepare(site, workload.content, python=arguments.script_python)
         servers: dict[str, Server] = {}
         for name, (is_ours, builder) in _builders(workload, arguments).items():
             try:
@@ -175,7 +181,7 @@ def _measure(
             except NotInstalled as error:
                 left_out[name] = str(error)
                 continue
-            except (WrongAnswer, RuntimeError, OSError, load.http.client.HTTPException) as error:
+            except (WrongAnswer, RuntimeError, OSError, http.client.HTTPException) as error:
                 left_out[name] = f"{error!r:.400}"
                 continue
             rows.append(Row(name, is_ours))
