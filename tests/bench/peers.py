@@ -233,7 +233,8 @@ def ours(kind: str, tree: Path, settings: Mapping[str, str] | None = None) -> Bu
             return gunicorn(place, "ours:app", kind=kind, env=env)
         command: list[str | Path] = [sys.executable, "-m", "waitress", f"--listen={place.address}"]
         command += [f"--threads={max(place.threads, place.concurrency)}", "--connection-limit=2000", "--backlog=1024"]
-        command += [f"--max-request-body-size={1 << 40}", "--call", "wsgicgi:create_app"]
+        # poll, for with select it ends at the 1024th descriptor; each script has three
+        command += ["--asyncore-use-poll", f"--max-request-body-size={1 << 40}", "--call", "wsgicgi:create_app"]
         return Commands(main=command, env=env)
 
     return build

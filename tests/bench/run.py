@@ -12,6 +12,7 @@ import http.client
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -64,6 +65,7 @@ def main() -> int:
         use_wrk=arguments.generator == "wrk",
         stream_bytes=arguments.stream_mib * MIB,
     )
+    _allow_many_descriptors()
     busy = os.getloadavg()[0]
     if busy > 0.5:
         print(
@@ -79,6 +81,13 @@ def main() -> int:
             if arguments.json:
                 arguments.json.write_text(json.dumps(report, indent=1, default=str) + "\n")
     return 0
+
+
+def _allow_many_descriptors() -> None:
+    """For us and the servers: a script has three, a connection one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 16384 if hard == resource.RLIM_INFINITY else min(16384, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 def _arguments() -> argparse.Namespace:
@@ -264,7 +273,8 @@ def _table(name: str, connections: int, workload: Workload, rows: list[Row], lef
     """The rows as a table in reStructuredText, best first, and lines for those that are not in it."""
     best = _best_peer(rows, workload)
     lines = []
-    for row in sorted(rows, key=lambda row: row.median("value"), reverse=workload.is_more_better):
+    sign = -1 if workload.is_more_better else 1
+    for row in sorted(rows, key=lambda row: (row.errors > 0, sign * row.median("value"))):
         ratio = _ratio(row, best)
         low, high = row.range
         lines.append(
@@ -287,8 +297,8 @@ def _table(name: str, connections: int, workload: Workload, rows: list[Row], lef
         " ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in (COLUMNS, *lines)
     ]
     better = "more is better" if workload.is_more_better else "less is better"
-    connection = "connection" if connections == 1 else "connections"
-    title = f"{name}: {workload.what}; {connections} {connection}; {workload.unit}, {better}"
+    at_once = f"; {connections} connection{'s' if connections > 1 else ''}" if workload.unit == "requests/s" else ""
+    title = f"{name}: {workload.what}{at_once}; {workload.unit}, {better}"
     notes = [f"left out: {who}: {why}" for who, why in left_out.items()]
     if any(row.is_partial for row in rows):
         notes.append("+: and the scripts' own time, which is not known (it ignores SIGCHLD); as root it would be")
