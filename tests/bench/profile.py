@@ -17,6 +17,7 @@ import functools
 import importlib
 import io
 import os
+import socket
 import statistics
 import sys
 import tempfile
@@ -158,6 +159,7 @@ def main() -> int:
             Line("**all of it, with clocks**", _whole(timings)),
             Line("**all of it, without clocks**", untimed),
             Line("kernel alone: posix_spawn, exec, exit, wait", _kernel(script, arguments.requests)),
+            Line("kernel alone: a word to another process and back", _round_trip(arguments.requests)),
             *_bare_gunicorn(site, arguments.duration),
         ]
     _show(lines, _whole(timings))
@@ -282,6 +284,27 @@ def _kernel(script: Path, count: int) -> float:
             times.append((time.perf_counter_ns() - began) / 1000)
     finally:
         os.close(null)
+    return statistics.median(times)
+
+
+def _round_trip(count: int) -> float:
+    """Microseconds to say something to a process that waits, and hear its answer: what a warden costs at the least."""
+    ours, its = socket.socketpair()
+    times = []
+    with ours, its:
+        child = os.fork()
+        if child == 0:
+            ours.close()
+            while its.recv(1):
+                its.sendall(b"x")
+            os._exit(0)
+        its.close()
+        for _ in range(count):
+            began = time.perf_counter_ns()
+            ours.sendall(b"x")
+            ours.recv(1)
+            times.append((time.perf_counter_ns() - began) / 1000)
+    os.waitpid(child, 0)
     return statistics.median(times)
 
 
