@@ -413,9 +413,8 @@ def _listen_backlog() -> str:
 
 
 def _http_server(place: Place) -> Commands:
-    return Commands(
-        main=[_python_with_cgi(place.http_server_python), APPS / "http_server.py", place.site, str(place.port)]
-    )
+    command: list[str | Path] = [_python_with_cgi(place.http_server_python), APPS / "http_server.py"]
+    return Commands(main=[*command, place.site, str(place.port)])
 
 
 @functools.cache

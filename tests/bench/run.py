@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,7 +47,7 @@ class Row:
     is_partial: bool = False
 
     def median(self, name: str) -> float:
-        return statistics.median(getattr(sample, name) for sample in self.samples)
+        return statistics.median(float(getattr(sample, name)) for sample in self.samples)
 
     @property
     def range(self) -> tuple[float, float]:
@@ -93,14 +94,14 @@ def _allow_many_descriptors() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 
-    def names(known: object, *, special: str) -> object:
+    def names(known: Collection[str], *, special: str) -> Callable[[str], list[str]]:
         def parse(text: str) -> list[str]:
             given = [part for part in text.split(",") if part]
             if given == [special]:
-                return list(known) if special == "all" else []  # type: ignore[call-overload]
+                return list(known) if special == "all" else []
             for part in given:
-                if part not in known:  # type: ignore[operator]
-                    raise argparse.ArgumentTypeError(f"there is no {part!r}; known: {', '.join(known)}, {special}")  # type: ignore[arg-type]
+                if part not in known:
+                    raise argparse.ArgumentTypeError(f"there is no {part!r}; known: {', '.join(known)}, {special}")
             return given
 
         return parse
