@@ -303,7 +303,8 @@ http {{
   }}
 }}
 """)
-    command = [program("nginx", "nginx"), "-p", place.work, "-e", place.work / "error.log", "-c", configuration]
+    command: list[str | Path] = [program("nginx", "nginx"), "-p", place.work, "-c", configuration]
+    command += ["-e", place.work / "error.log"]
     return Commands(main=command, helpers=helpers)
 
 
@@ -381,7 +382,7 @@ DocumentRoot {place.site}
   Options +ExecCGI
 </Directory>
 """)
-    return Commands(main=[apache, "-D", "FOREGROUND", "-f", configuration])
+    return Commands(main=[apache, "-D", "FOREGROUND", "-f", str(configuration)])
 
 
 def _uwsgi(place: Place) -> Commands:
@@ -437,7 +438,7 @@ def _go(place: Place) -> Commands:
         env = {**os.environ, "GO111MODULE": "off", "CGO_ENABLED": "0", "GOFLAGS": ""}
         env["GOCACHE"] = str(target.parent / "cache")
         subprocess.run([go, "build", "-o", target, source], check=True, env=env, cwd=place.work)
-    return Commands(main=[target, place.site, place.address])
+    return Commands(main=[str(target), place.site, place.address])
 
 
 def _files_app(package: str, app: str) -> Builder:
