@@ -75,7 +75,10 @@ def main() -> int:
         )
     report: dict[str, object] = {"machine": _machine(), "options": {**vars(arguments), "json": None}, "results": []}
     for name in arguments.workload:
-        for connections in arguments.connections or WORKLOADS[name].connections:
+        counts = WORKLOADS[name].connections
+        if arguments.connections and WORKLOADS[name].unit == "requests/s":
+            counts = tuple(arguments.connections)
+        for connections in counts:
             rows, left_out = _measure(WORKLOADS[name], connections, arguments, options)
             print(_table(name, connections, WORKLOADS[name], rows, left_out), flush=True)
             report["results"].append(_result(name, connections, WORKLOADS[name], rows, left_out))  # type: ignore[attr-defined]
