@@ -431,10 +431,10 @@ def _python_with_cgi(given: str) -> str:
 
 def _go(place: Place) -> Commands:
     go = program("go", "golang-go")
-    target = Path(tempfile.gettempdir()) / f"wsgicgi-bench-go-{os.getuid()}" / "cgi_host"
+    target = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wsgicgi-bench" / "cgi_host"
     source = APPS / "cgi_host.go"
     if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
-        target.parent.mkdir(mode=0o700, exist_ok=True)
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         env = {**os.environ, "GO111MODULE": "off", "CGO_ENABLED": "0", "GOFLAGS": ""}
         env["GOCACHE"] = str(target.parent / "cache")
         subprocess.run([go, "build", "-o", target, source], check=True, env=env, cwd=place.work)
