@@ -18,6 +18,7 @@ import socketserver
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from http.server import ThreadingHTTPServer
@@ -1228,3 +1229,28 @@ def test_many_at_once(serve: Serve, site: Site) -> None:
     for thread in threads:
         thread.join()
     assert bodies == {number: str(number) for number in range(12)}
+
+
+@pytest.mark.root_only
+@pytest.mark.parametrize("have_fork", [True, False])
+def test_scripts_of_root_run_as_nobody(have_fork: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """User and group, and no other group; the original forgot the group, and all of it without fork."""
+
+    monkeypatch.delenv("WSGICGI_RUN_AS")
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o755)
+        monkeypatch.chdir(place)
+        script = Path(place) / "cgi-bin" / "who.sh"
+        script.parent.mkdir()
+        script.write_text("#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'; id -u; id -g; id -G\n")
+        script.chmod(0o755)
+
+        class Handler(Quiet, CGIHTTPRequestHandler):
+            pass
+
+        Handler.have_fork = have_fork
+        with handling(functools.partial(Handler, directory=place)) as client:
+            gid = pwd.getpwnam("nobody").pw_gid
+            assert client.get("/cgi-bin/who.sh").body.split() == [
+                str(n).encode() for n in (module.nobody_uid(), gid, gid)
+            ]
