@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import servers
@@ -76,12 +77,25 @@ def _children() -> set[int]:
     return {pid for pid in servers.descendants(os.getpid()) if not servers.is_warden(pid)}
 
 
+def _let_wardens_go(known: dict[Any, Any]) -> None:
+    """End the wardens that came with a test: they would stay as long as this process."""
+    for key, each in list(warden._wardens.items()):
+        if known.get(key) is not each:
+            del warden._wardens[key]
+            each.close()
+            each._process.returncode = None
+            each._process.wait(15)
+    if (None, True) in known:
+        warden.find(None, no_new_privs=True)
+
+
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[Callable[[], None]]:
     """No test leaves a descriptor or a child process behind: raw descriptors leak without any warning."""
-    descriptors, children = _descriptors(), _children()
+    descriptors, children, wardens = _descriptors(), _children(), dict(warden._wardens)
 
     def check() -> None:
+        _let_wardens_go(wardens)
         # one more descriptor is that of the listing itself, which may take a freed number
         servers.wait_until(lambda: len(_descriptors()) <= len(descriptors), "descriptors are closed")
         servers.wait_until(lambda: not _children() - children, "children have ended")

@@ -71,21 +71,6 @@ def start() -> Iterator[Callable[..., Execution]]:
         execution.close()
 
 
-@pytest.fixture(autouse=True)
-def own_wardens(nothing_left: object) -> Iterator[None]:
-    """Wardens for other kinds of scripts come with the test and go with it."""
-    before = dict(warden._wardens)
-    yield
-    for key, each in list(warden._wardens.items()):
-        if key not in before or before[key] is not each:
-            del warden._wardens[key]
-            each.close()
-            each._process.returncode = None
-            each._process.wait(15)
-    if (None, True) not in warden._wardens:
-        warden.find(None, no_new_privs=True)
-
-
 def output(execution: Execution) -> str:
     data = b""
     while piece := os.read(execution.stdout, 65536):
@@ -463,8 +448,4 @@ def test_other_systems_have_the_same_but_for_what_only_linux_has(
     assert running.terminate() == ExitStatus(signal=signal.SIGTERM)
     wait_until(lambda: not in_session(running.pid), "its group has ended")
     assert output(start("exec ls /proc/self/fd")).split() == ["0", "1", "2", "3"]
-    for key, each in list(warden._wardens.items()):
-        del warden._wardens[key]
-        each.close()
-        each._process.returncode = None
-        each._process.wait(15)
+    warden._let_go()
