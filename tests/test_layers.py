@@ -157,7 +157,8 @@ def docstrings(tree: ast.Module) -> set[int]:
 
 
 def test_only_config_reads_settings_from_the_environment() -> None:
-    """``os.environ`` is for config's settings, and for gateway, which chooses what scripts inherit; no other looks."""
+    """``os.environ`` is for config's settings, for gateway, which chooses what scripts inherit, and for accesslog,
+    which asks whether the terminal has colours; no other looks."""
     readers, namers = set(), set()
     for module in MODULES:
         tree = parse(module)
@@ -167,7 +168,7 @@ def test_only_config_reads_settings_from_the_environment() -> None:
         texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in skipped}
         if any(isinstance(text, str) and "WSGICGI_" in text for text in texts):
             namers.add(module)
-    assert readers <= {"config", "gateway", "runners.guardian"}
+    assert readers <= {"config", "gateway", "runners.guardian", "accesslog"}
     assert "config" in readers
     assert readers & namers == {"config"}
 

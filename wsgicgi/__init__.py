@@ -16,10 +16,13 @@ The way of a request::
 A module imports only from the layers below its own:
 
     errors < config response listing conditional < paths < metavars diagnosis body client runners < pipes < exchange
-    < gateway static < app < devserver
+    < gateway static < app < journal < accesslog panel < devserver
 
 Only ``runners`` starts processes; only ``exchange`` (with ``pipes`` and ``body``) moves bytes to and from a script;
 only ``paths`` and ``static`` look for files; only ``config`` reads settings from the environment.
+
+``wsgicgi-dev`` puts two middlewares around the application, which no other server has: ``accesslog`` prints lines and
+fills the ``journal`` of script runs, ``panel`` shows it to browsers on the same machine.
 """
 
 __version__ = "0.1.0"

@@ -9,23 +9,23 @@ import logging
 import signal
 import sys
 import threading
-import time
-from collections.abc import Iterable, Iterator, Sequence
+import webbrowser
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any
 
 import waitress.server
 import waitress.wasyncore
 
-from . import __version__
+from . import __version__, panel
+from .accesslog import AccessLog
 from .app import Application, create_app
 from .config import Config
-from .errors import ConfigError, printable
-from .paths import PathRules, count_scripts, shown
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+from .errors import ConfigError
+from .journal import Journal
+from .panel import Panel
+from .paths import PathRules, count_scripts
 
 #: Requests at once; a waiting thread costs next to nothing, and slow scripts are many in class rooms.
 THREADS = 64
@@ -52,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"wsgicgi-dev: {_cannot_listen(error, options.bind, options.port)}", file=sys.stderr)
         return 1
     print(_banner(app.config, _urls(server)), flush=True)
+    if options.open:
+        threading.Thread(target=_open_browser, args=(_urls(server)[0],), name="wsgicgi --open", daemon=True).start()
     _serve(server, sockets, app)
     return 0
 
@@ -71,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         dest="cgi_directories",
         help="URL path of scripts, instead of /cgi-bin and /htbin; may be repeated",
     )
+    parser.add_argument("--open", action="store_true", help="open the site in a browser")
     parser.add_argument("--demo", action="store_true", help="serve a small site that shows scripts at work")
     parser.add_argument("--version", action="version", version=f"wsgicgi {__version__}")
     group = parser.add_argument_group("settings", "each may also be given as a variable such as WSGICGI_TIMEOUT")
@@ -103,8 +106,9 @@ def _create_server(app: Application, host: str, port: int, sockets: dict[int, An
     Any: one class for a single socket, another for several, with nothing in common.
     """
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+    journal = Journal()
     return waitress.server.create_server(
-        AccessLog(app, sys.stderr),
+        Panel(AccessLog(app, sys.stderr, journal), journal),
         map=sockets,
         host=host,
         port=port,
@@ -115,6 +119,7 @@ def _create_server(app: Application, host: str, port: int, sockets: dict[int, An
         asyncore_use_poll=True,
         log_socket_errors=False,
         max_request_body_size=app.config.max_body_bytes + 1,
+        clear_untrusted_proxy_headers=False,  # by them the panel sees that a proxy asks for another
     )
 
 
@@ -141,7 +146,16 @@ def _banner(config: Config, urls: list[str]) -> str:
         number = count_scripts(rules, path) if there else 0
         what = f"{number} runnable script{'' if number == 1 else 's'}" if there else "no such directory"
         lines.append(f"  {path}: {what}")
+    lines.append(f"  {panel.PATH}: the last script runs, for browsers on this machine")
     return "\n".join([*lines, "Stop with Ctrl-C."])
+
+
+def _open_browser(url: str) -> None:
+    """Show the site in the user's browser; a browser in the terminal stays there until it is left."""
+    for wildcard in ("//0.0.0.0:", "//[::]:"):
+        url = url.replace(wildcard, "//localhost:")
+    if not webbrowser.open(url):
+        print(f"wsgicgi-dev: --open: no browser was found. Open {url} in one yourself.", file=sys.stderr)
 
 
 def _serve(server: Any, sockets: dict[int, Any], app: Application) -> None:
@@ -166,58 +180,3 @@ def _serve(server: Any, sockets: dict[int, Any], app: Application) -> None:
         app.close()
         server.task_dispatcher.shutdown(timeout=GRACE)
         server.close()
-
-
-class AccessLog:
-    """Writes a line for each request: method, target, status, bytes of body, time, and how a script ended."""
-
-    def __init__(self, app: WSGIApplication, stream: TextIO) -> None:
-        self.app = app
-        self._stream = stream
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request (PEP 3333)."""
-        begin = time.monotonic()
-        seen: dict[str, str] = {}
-
-        def recording(status: str, fields: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            seen.update({name.lower(): value for name, value in fields}, status=status[:3])
-            return start_response(status, fields, exc_info) if exc_info else start_response(status, fields)
-
-        app_iter = self.app(environ, recording)
-        if isinstance(app_iter, environ["wsgi.file_wrapper"]):
-            # the server sends the file by itself, when it likes
-            self._write(environ, seen, begin, int(seen.get("content-length", 0)))
-            return app_iter  # type: ignore[no-any-return]  # isinstance with what an environ holds makes it Any
-        return _Counted(app_iter, lambda size: self._write(environ, seen, begin, size))
-
-    def _write(self, environ: WSGIEnvironment, seen: dict[str, str], begin: float, size: int) -> None:
-        target = printable(shown(environ.get("REQUEST_URI", "")))
-        took = (time.monotonic() - begin) * 1000
-        parts = [environ["REQUEST_METHOD"], target, seen.get("status", "-"), f"{size} B", f"{took:.0f} ms"]
-        exchange = environ.get("wsgicgi.exchange")
-        if exchange is not None:
-            parts.append("still running" if exchange.exit_status is None else str(exchange.exit_status))
-        self._stream.write(f"{time.strftime('%H:%M:%S')} {'  '.join(parts)}\n")
-        self._stream.flush()
-
-
-class _Counted:
-    """An ``app_iter`` that counts its bytes and tells their number once it is closed."""
-
-    def __init__(self, app_iter: Iterable[bytes], tell: Any) -> None:
-        self._app_iter = app_iter
-        self._tell = tell
-        self._size = 0
-
-    def __iter__(self) -> Iterator[bytes]:
-        for piece in self._app_iter:
-            self._size += len(piece)
-            yield piece
-
-    def close(self) -> None:
-        """Close the counted one too (PEP 3333)."""
-        close = getattr(self._app_iter, "close", None)
-        if close is not None:
-            close()
-        self._tell(self._size)

@@ -224,6 +224,8 @@ class _Gateway:
                 cwd=str(script.file.parent),
                 stdin=request_body.stdin,
             )
+            if "wsgicgi.observer" in environ:  # the dev server's journal
+                environ["wsgicgi.observer"](invocation, environ)
             execution = self._start(invocation, script, shown(environ.get("PATH_INFO", "")))
         exchange = self._exchange(environ, script, execution)
         try:

@@ -267,7 +267,7 @@ def _rows(entries: Sequence[Entry]) -> Iterator[_Row]:
             href=_href(entry),
             is_dir=entry.is_dir,
             is_script=entry.is_script and not entry.is_dir,
-            size="" if entry.is_dir else _readable_size(entry.size),
+            size="" if entry.is_dir else readable_size(entry.size),
             bytes="" if entry.is_dir else f"{entry.size:,} byte{'' if entry.size == 1 else 's'}",
             day=iso[:10],
             minute=iso[11:16],
@@ -350,7 +350,7 @@ def _visible(text: str) -> str:
     return text.translate(_VISIBLE_CONTROLS)
 
 
-def _readable_size(size: int) -> str:
+def readable_size(size: int) -> str:
     """A size in bytes with at most four digits, such as "512 B" or "1.2 KiB"."""
     if size < 1024:
         return f"{size} B"
