@@ -202,6 +202,25 @@ def test_only_the_last_200_runs_are_remembered() -> None:
     assert run.stderr_left_out == 36 * 1024
 
 
+@pytest.mark.parametrize(
+    ("method", "target", "is_offered"),
+    [
+        ("GET", "/cgi-bin/x?a=b", True),
+        ("POST", "/cgi-bin/x", False),
+        ("GET", "//evil.example/", False),
+        ("GET", "/\\evil.example/", False),
+        ("GET", "http://evil.example/", False),
+        ("GET", "/x?" + "y" * 10_000, False),
+    ],
+)
+def test_only_a_path_of_this_server_is_offered_again(method: str, target: str, is_offered: bool) -> None:
+    """A link that sends nothing and leads nowhere else."""
+    invocation = Invocation(argv=("/x",), metavars={"SCRIPT_NAME": "/x"}, cwd="/", stdin=0)
+    run = Journal().begin(method=method, target=target, invocation=invocation)
+    assert panel._run(run)["again"] == (target if is_offered else "")
+    assert len(run.target) < 5000
+
+
 def test_no_more_is_shown_of_a_forgotten_run(dev_server: Server) -> None:
     """A 404 with the way back."""
     for rest in ("/run/999999", "/run/x", "/run/", "/other", "/run/1/2"):
@@ -246,6 +265,7 @@ HOME = {"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "localhost:8000"}
         pytest.param({}, True, id="localhost"),
         pytest.param({"HTTP_HOST": "127.0.0.1:8000"}, True, id="ipv4"),
         pytest.param({"HTTP_HOST": "[::1]:8000", "REMOTE_ADDR": "::1"}, True, id="ipv6"),
+        pytest.param({"HTTP_HOST": "0.0.0.0:8000"}, True, id="everywhere"),
         pytest.param({"HTTP_HOST": "my.LOCALHOST"}, True, id="below-localhost"),
         pytest.param({"REMOTE_ADDR": "::ffff:127.0.0.1"}, True, id="mapped-ipv4"),
         pytest.param({"REMOTE_ADDR": "192.0.2.1"}, False, id="other-client"),

@@ -55,7 +55,7 @@ class Run:
         self.number = number
         self.time = time.time()
         self.method = method
-        self.target = target
+        self.target = _cut(target)
         self.script = metavars.get("SCRIPT_NAME") or invocation.argv[-1]
         self.argv = tuple(_text(word.encode("utf-8", "surrogateescape").decode("latin-1")) for word in invocation.argv)
         self.cwd = printable(invocation.cwd)
@@ -177,6 +177,10 @@ def by_script(runs: Iterable[Run]) -> Mapping[str, list[Run]]:
 
 
 def _text(native: str) -> str:
-    """A native WSGI string as people read it, not longer than they do."""
-    text = printable(shown(native))
+    """A native WSGI string as people read it."""
+    return _cut(printable(shown(native)))
+
+
+def _cut(text: str) -> str:
+    """A text, not longer than people read."""
     return text if len(text) <= MAX_VALUE else text[:MAX_VALUE] + f" ... ({len(text)} characters)"

@@ -156,8 +156,9 @@ def is_on_this_machine(environ: WSGIEnvironment) -> bool:
 
 def _is_own_name(host: str) -> bool:
     name = host.lower()
-    # RFC 6761 section 6.3: these are never asked of a name server
-    return name == "localhost" or name.endswith(".localhost") or _is_loopback(name.strip("[]"))
+    # RFC 6761 section 6.3: these are never asked of a name server. The wildcards are what people copy from the banner.
+    is_name = name == "localhost" or name.endswith(".localhost")
+    return is_name or name in ("0.0.0.0", "[::]") or _is_loopback(name.strip("[]"))
 
 
 def _is_loopback(address: str) -> bool:
@@ -194,8 +195,8 @@ def _row(run: Run) -> dict[str, object]:
 
 
 def _run(run: Run) -> dict[str, object]:
-    # only a path of this server, which a browser takes for nothing else
-    is_repeatable = run.method == "GET" and run.target.startswith("/") and not re.match(r"/[/\\]|.*\\", run.target)
+    # a whole path of this server, which a browser takes for nothing else
+    is_repeatable = run.method == "GET" and re.fullmatch(r"/(?!/)[^\\\s]*", run.target) is not None
     return {
         **_row(run),
         "script": run.script,
