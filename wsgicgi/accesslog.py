@@ -139,12 +139,8 @@ class _Request:
         end: list[tuple[str, str]] = []
         if exchange is not None:
             status = exchange.exit_status
-            end = [
-                (
-                    "still running" if status is None else str(status),
-                    "dim" if status is None or status.is_success else "red",
-                )
-            ]
+            is_fine = status is None or status.is_success
+            end.append(("still running" if status is None else str(status), "dim" if is_fine else "red"))
             if seconds >= SLOW_SECONDS:
                 end.append(("slow", "yellow"))
         self._finish_run(self.status, self.fields, size=size)

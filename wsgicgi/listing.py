@@ -85,7 +85,7 @@ class Entry:
     is_script: bool = False
 
 
-#: What a listing can be ordered by, in the order of its columns.
+#: What a listing can be ordered by, in the order of its columns. Any: keys of one kind compare with each other.
 SORTS: Mapping[str, Callable[[Entry], Any]] = {
     "name": lambda entry: (entry.name.casefold(), entry.name),
     "size": lambda entry: entry.size,

@@ -91,9 +91,8 @@ class Panel:
         if not (path == PATH or path.startswith(PATH + "/")) or not is_on_this_machine(environ):
             return self.app(environ, start_response)
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            return error_response(
-                MethodNotAllowed(f"{environ['REQUEST_METHOD']} {PATH}", allow="GET, HEAD"), environ, start_response
-            )
+            error = MethodNotAllowed(f"{environ['REQUEST_METHOD']} {PATH}", allow="GET, HEAD")
+            return error_response(error, environ, start_response)
         return self._respond(environ, start_response, path.removeprefix(PATH).strip("/"))
 
     def _respond(self, environ: WSGIEnvironment, start_response: StartResponse, name: str) -> Iterable[bytes]:
@@ -135,6 +134,9 @@ class Panel:
         return self._render(
             "panel_live.html",
             path=PATH,
+            width=BARS * BAR_WIDTH,
+            bar_width=BAR_WIDTH - 1,
+            height=CHART_HEIGHT,
             runs=[_row(run) for run in runs],
             charts=[_chart(script, some) for script, some in by_script(reversed(runs)).items()],
         )
@@ -238,9 +240,9 @@ def _chart(script: str, runs: Sequence[Run]) -> _Chart:
 
 def readable_seconds(seconds: float) -> str:
     """A duration such as "34 ms" or "1.20 s"."""
-    return (
-        f"{seconds * 1000:.0f} ms" if seconds < 0.9995 else f"{seconds:.2f} s" if seconds < 100 else f"{seconds:.0f} s"
-    )
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.2f} s" if seconds < 100 else f"{seconds:.0f} s"
 
 
 def _time(pattern: str, seconds: float) -> str:
