@@ -7,6 +7,7 @@ each property for ``FUZZ_SECONDS`` (60), and prints how many there were: ``FUZZ=
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import io
 import os
@@ -965,6 +966,30 @@ def test_no_name_adds_markup_to_a_listing_or_leads_elsewhere(url_path: str, entr
         assert not rest and not set(path) & set("?#\\:")
         found.append((urllib.parse.unquote_to_bytes(path), bool(slash)))
     assert sorted(found) == sorted((os.fsencode(entry.name), entry.is_dir) for entry in entries)
+
+
+QUERIES = st.text(LATIN_1, max_size=40) | st.lists(
+    st.tuples(
+        st.sampled_from(["sort", "order", "filter", "x"]),
+        st.sampled_from(["size", "modified", "desc", "n"]) | HTML_TEXTS | st.text(max_size=8),
+    ),
+    max_size=5,
+).map(lambda pairs: urllib.parse.urlencode(pairs, errors="surrogatepass"))
+
+
+@tried(examples=250)
+@given(query=QUERIES, entries=ENTRIES)
+def test_no_query_adds_markup_to_a_listing_or_breaks_it(query: str, entries: list[listing.Entry]) -> None:
+    """Whatever is asked for, some of the entries are shown, and what is asked for back stays in the page (CWE-79)."""
+    view = listing.View.of(query)
+    assert listing.View.of(view.query()) == view
+    page = Page(listing.html("/x/", entries, view=view))
+    assert set(page.links) <= {"../"} | set(Page(listing.html("/x/", entries)).links)
+    harmless = dataclasses.replace(view, filter=view.filter and "\0")  # which no name has
+    without = Page(listing.html("/x/", [], view=harmless))
+    values = [(tag, tuple((n, "" if n == "value" else v) for n, v in attributes)) for tag, attributes in without.tags]
+    shown = Page(listing.html("/x/", [], view=view))
+    assert [(tag, tuple((n, "" if n == "value" else v) for n, v in given)) for tag, given in shown.tags] == values
 
 
 # -- the log

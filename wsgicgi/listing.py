@@ -122,7 +122,7 @@ class View:
         return cls(
             sort=sort if sort in SORTS else "name",
             is_descending=fields.get("order", ["asc"])[-1] == "desc",
-            filter=fields.get("filter", [""])[-1].strip()[:MAX_FILTER],
+            filter=fields.get("filter", [""])[-1][:MAX_FILTER].strip(),
         )
 
     def query(self, **changes: object) -> str:
