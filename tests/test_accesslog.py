@@ -107,7 +107,8 @@ def test_cause_of_a_failure_stands_alone(site: Site, tmp_path: Path) -> None:
         server.get("/cgi-bin/silent")
         wait_until(lambda: " ms" in server.log, "the request's line")
         assert re.fullmatch(
-            rf"/cgi-bin/silent: there was no output\..*\n{TIME} GET  /cgi-bin/silent  502  .*  exited with status 3(  slow)?\n",
+            r"/cgi-bin/silent: there was no output\..*\n"
+            rf"{TIME} GET  /cgi-bin/silent  502  .*  exited with status 3(  slow)?\n",
             server.log,
         )
 
