@@ -27,11 +27,13 @@ def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
 def test_banner_names_the_address_and_the_scripts(site: Site, tmp_path: Path) -> None:
     """One look tells where to go and whether the scripts were found."""
     with dev(tmp_path / "log", "-d", str(site.directory)) as server:
+        wait_until(lambda: "Stop with Ctrl-C.\n" in server.log, "the end of the banner")
         port = server.port
         assert server.log.startswith(f"Serving HTTP on 127.0.0.1 port {port} (http://127.0.0.1:{port}/) ...\n")
         assert f"  directory: {site.directory}\n" in server.log
         assert "  /cgi-bin: 3 runnable scripts\n" in server.log
         assert "  /htbin: no such directory\n" in server.log
+        assert "  /-/wsgicgi: the last script runs, for browsers on this machine\n" in server.log
 
 
 def test_access_line_has_method_target_status_bytes_time_and_exit(site: Site, tmp_path: Path) -> None:
@@ -43,7 +45,7 @@ def test_access_line_has_method_target_status_bytes_time_and_exit(site: Site, tm
         server.request("HEAD", "/nope")
         wait_until(lambda: "/nope" in server.log, "the last line")
     assert re.search(r"GET  /page\.txt  200  5 B  \d+ ms\n", server.log)
-    assert re.search(r"GET  /cgi-bin/steps\.py\?\S+  200  3 B  \d+ ms  exited with status 3\n", server.log)
+    assert re.search(r"GET  /cgi-bin/steps\.py\?\S+  200  3 B  \d+ ms  exited with status 3(  slow)?\n", server.log)
     assert re.search(r"HEAD  /nope  404  0 B  \d+ ms\n", server.log)
 
 
@@ -282,4 +284,34 @@ def test_second_interrupt_does_not_wait(site: Site, tmp_path: Path) -> None:
             wait_until(lambda: "Keyboard interrupt received" in server.log, "the first is noticed")
             assert server.stop(signal.SIGINT) == -signal.SIGINT
         script = int(pid_file.read_text())
-        wait_until(lambda: not Path(f"/proc/{script}").exists(), "the guardian ends the script")
+        wait_until(lambda: not Path(f"/proc/{script}").exists(), "the warden ends the script")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
+def test_open_shows_the_site_in_a_browser(site: Site, tmp_path: Path, address: str) -> None:
+    """``--open``, once the server listens; where it listens everywhere, by a name that a browser can go to."""
+    site.file("index.html", "it is served")
+    browser = tmp_path / "browser"
+    browser.write_text(
+        f"#!{sys.executable}\nimport http.client, pathlib, sys, urllib.parse\n"
+        "url = urllib.parse.urlsplit(sys.argv[1])\n"
+        "connection = http.client.HTTPConnection(url.netloc)\nconnection.request('GET', url.path)\n"
+        f"pathlib.Path({str(tmp_path / 'seen')!r}).write_text(url.hostname + ': ' + "
+        "connection.getresponse().read().decode())\n"
+    )
+    browser.chmod(0o755)
+    command = [BIN / "wsgicgi-dev", "--open", "-b", address, "-d", str(site.directory), "0"]
+    env = {"BROWSER": f"{browser} %s"}
+    with servers.running(command, r"http://[\d.]+:(\d+)/", tmp_path / "log", env=env):
+        seen = tmp_path / "seen"
+        wait_until(lambda: seen.exists() and seen.read_text().endswith("served"), "the browser has the page")
+    assert seen.read_text() == ("localhost" if address == "0.0.0.0" else address) + ": it is served"
+
+
+def test_open_without_a_browser_says_so(site: Site, tmp_path: Path) -> None:
+    """And the server serves all the same."""
+    env = {"BROWSER": "", "DISPLAY": "", "WAYLAND_DISPLAY": "", "PATH": str(tmp_path)}
+    with dev(tmp_path / "log", "--open", "-d", str(site.directory), env=env) as server:
+        sentence = f"wsgicgi-dev: --open: no browser was found. Open {server.url}/ in one yourself.\n"
+        wait_until(lambda: sentence in server.log, "the sentence")
+        assert server.get("/cgi-bin/report.py")[0].status == 200

@@ -7,6 +7,7 @@ each property for ``FUZZ_SECONDS`` (60), and prints how many there were: ``FUZZ=
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import io
 import os
@@ -871,21 +872,27 @@ def test_a_selection_lies_within_the_file(environ: dict[str, str], etag: str, mo
 # -- the listing
 
 
+OF_ENTRIES = ("href", "title", "datetime")  # attributes whose values are an entry's: its address, size and date
+
+
 class Page(HTMLParser):
-    """The tags of a page with their attributes; the links apart."""
+    """The tags of a page with their attributes; the links of the entries apart."""
 
     def __init__(self, page: bytes) -> None:
         super().__init__()
         self.tags: list[tuple[str, tuple[tuple[str, str | None], ...]]] = []
         self.links: list[str] = []
+        self._in_entries = False
         self.feed(page.decode())
         self.close()
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.links += [value or "" for name, value in attributes if name == "href"]
-        self.tags.append((tag, tuple((n, "" if n == "href" else v) for n, v in attributes)))
+        self._in_entries |= tag == "tbody"
+        self.links += [value or "" for name, value in attributes if name == "href" and self._in_entries]
+        self.tags.append((tag, tuple((n, "" if n in OF_ENTRIES else v) for n, v in attributes)))
 
     def handle_endtag(self, tag: str) -> None:
+        self._in_entries &= tag != "tbody"
         self.tags.append(("/" + tag, ()))
 
     def handle_comment(self, data: str) -> None:
@@ -945,7 +952,7 @@ def test_no_name_adds_markup_to_a_listing_or_leads_elsewhere(url_path: str, entr
     """A page has the template's tags and attributes only, and each link leads to its name in the directory (CWE-79)."""
     page = Page(listing.html(url_path, entries))
     plain = [listing.Entry(name=f"n{n}", is_dir=e.is_dir, size=1, mtime=0.0) for n, e in enumerate(entries)]
-    assert page.tags == Page(listing.html("/" if url_path == "/" else "/x/", plain)).tags
+    assert page.tags == Page(listing.html(re.sub("[^/]+", "x", url_path), plain)).tags
 
     base = "http://host.example" + urllib.parse.quote(url_path.encode("latin-1"))
     links = page.links
@@ -959,6 +966,30 @@ def test_no_name_adds_markup_to_a_listing_or_leads_elsewhere(url_path: str, entr
         assert not rest and not set(path) & set("?#\\:")
         found.append((urllib.parse.unquote_to_bytes(path), bool(slash)))
     assert sorted(found) == sorted((os.fsencode(entry.name), entry.is_dir) for entry in entries)
+
+
+QUERIES = st.text(LATIN_1, max_size=40) | st.lists(
+    st.tuples(
+        st.sampled_from(["sort", "order", "filter", "x"]),
+        st.sampled_from(["size", "modified", "desc", "n"]) | HTML_TEXTS | st.text(max_size=8),
+    ),
+    max_size=5,
+).map(lambda pairs: urllib.parse.urlencode(pairs, errors="surrogatepass"))
+
+
+@tried(examples=250)
+@given(query=QUERIES, entries=ENTRIES)
+def test_no_query_adds_markup_to_a_listing_or_breaks_it(query: str, entries: list[listing.Entry]) -> None:
+    """Whatever is asked for, some of the entries are shown, and what is asked for back stays in the page (CWE-79)."""
+    view = listing.View.of(query)
+    assert listing.View.of(view.query()) == view
+    page = Page(listing.html("/x/", entries, view=view))
+    assert set(page.links) <= {"../"} | set(Page(listing.html("/x/", entries)).links)
+    harmless = dataclasses.replace(view, filter=view.filter and "\0")  # which no name has
+    without = Page(listing.html("/x/", [], view=harmless))
+    values = [(tag, tuple((n, "" if n == "value" else v) for n, v in attributes)) for tag, attributes in without.tags]
+    shown = Page(listing.html("/x/", [], view=view))
+    assert [(tag, tuple((n, "" if n == "value" else v) for n, v in given)) for tag, given in shown.tags] == values
 
 
 # -- the log

@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -211,7 +212,7 @@ def test_stderr_goes_to_the_log_line_by_line_with_the_path(server: Server) -> No
     response, body = server.get(steps(["err", "one\ntwo \x1b[31m\n"], ["out", CT + "\nok"], ["err", "last"]))
     assert (response.status, body) == (200, b"ok")
     wait_until(lambda: "/cgi-bin/steps.py: last\n" in server.log, "all of standard error is in the log")
-    assert "/cgi-bin/steps.py: one\n/cgi-bin/steps.py: two \\x1b[31m\n" in server.log
+    assert re.search(r"(?m)^( *)/cgi-bin/steps\.py: one\n\1/cgi-bin/steps\.py: two \\x1b\[31m$", server.log)
 
 
 def test_flood_of_stderr_does_not_block(server: Server) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import html
 import io
 import os
 import re
 import shutil
-import signal
 import struct
-import subprocess
 import tarfile
 import zlib
 from collections import Counter
@@ -20,12 +17,11 @@ from pathlib import Path
 
 import pytest
 import servers
+from browser import browse
 from programs import find, git
 from sites import Site
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="gitweb runs by its shebang")
-
-BROWSER_SECONDS = 120  # a browser's first start on a busy machine
 
 CONFIG = """\
 our $projectroot = "{root}";
@@ -209,32 +205,6 @@ def test_browser_paints_the_page_in_its_colours(gitweb: Gitweb, tmp_path: Path) 
     assert (width, height) == (1100, 800)
     assert len(colours) > 50  # a blank page has one
     assert colours[0xD9, 0xD8, 0xD1] > 1100 * 10  # .page_header, .title
-
-
-def browse(tmp_path: Path, *arguments: str) -> bytes:
-    """Run a browser without a window and with a profile of its own; what it wrote to standard output."""
-    program = find("chromium", "chromium-browser", "google-chrome", package="chromium")
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-    options += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    options += ["--no-proxy-server", f"--user-data-dir={tmp_path / 'profile'}"]
-    with (
-        open(tmp_path / "browser.log", "wb") as log,
-        subprocess.Popen(
-            [program, *options, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env={**os.environ, "HOME": str(tmp_path)},
-            start_new_session=True,
-        ) as process,
-    ):
-        try:
-            output, _ = process.communicate(timeout=BROWSER_SECONDS)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 0, (tmp_path / "browser.log").read_text(errors="replace")[-3000:]
-    return output
 
 
 def read_png(data: bytes) -> tuple[int, int, Counter[tuple[int, int, int]]]:

@@ -158,7 +158,7 @@ def docstrings(tree: ast.Module) -> set[int]:
 
 def test_only_config_reads_settings_from_the_environment() -> None:
     """``os.environ`` is for config's settings, for gateway, which chooses what scripts inherit, and for what is the
-    system's: ``LD_LIBRARY_PATH``, ``XDG_RUNTIME_DIR``."""
+    system's: ``LD_LIBRARY_PATH``, ``XDG_RUNTIME_DIR``, ``NO_COLOR``."""
     readers, namers = set(), set()
     for module in MODULES:
         tree = parse(module)
@@ -168,7 +168,7 @@ def test_only_config_reads_settings_from_the_environment() -> None:
         texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in skipped}
         if any(isinstance(text, str) and "WSGICGI_" in text for text in texts):
             namers.add(module)
-    assert readers <= {"config", "terms", "handler", "admission", "runners.warden", "runners.interpreter"}
+    assert readers <= {"config", "accesslog", "terms", "handler", "admission", "runners.warden", "runners.interpreter"}
     assert "config" in readers
     assert readers & namers == {"config"}
 

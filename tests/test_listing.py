@@ -7,17 +7,21 @@ import os
 import re
 from html.parser import HTMLParser
 from time import perf_counter
+from typing import Any
 from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
 import pytest
 
 from wsgicgi import listing
-from wsgicgi.listing import Entry
+from wsgicgi.listing import Entry, Readme, View
 
 # The tags and attributes that the template itself writes.
-OWN_TAGS = {"html", "head", "meta", "title", "style", "body", "h1", "bdi", "a", "span"}
-OWN_TAGS |= {"table", "thead", "tbody", "tr", "th", "td"}
-OWN_ATTRIBUTES = {"lang", "charset", "name", "content", "class", "scope", "colspan", "href"}
+OWN_TAGS = {"html", "head", "meta", "title", "style", "body", "div", "nav", "ol", "li", "h1", "bdi", "a", "span"}
+OWN_TAGS |= {"form", "input", "button", "main", "p", "table", "thead", "tbody", "tr", "th", "td", "time", "script"}
+OWN_TAGS |= {"section", "h2", "pre"}
+OWN_ATTRIBUTES = {"lang", "charset", "name", "content", "class", "scope", "colspan", "href", "title", "datetime", "rel"}
+OWN_ATTRIBUTES |= {"role", "type", "value", "placeholder", "autocomplete", "spellcheck", "aria-label", "aria-sort"}
+OWN_ATTRIBUTES |= {"aria-labelledby", "id"}
 
 HOSTILE_NAMES = [
     pytest.param("<img src=x onerror=alert(1)>.txt", id="element"),
@@ -43,13 +47,16 @@ HOSTILE_NAMES = [
 
 
 class Page(HTMLParser):
-    """A listing as a browser reads it: its tags, attributes, links and texts."""
+    """A listing as a browser reads it: its tags, attributes, texts, the links of its entries, and its other links."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__()
         self.tags: list[str] = []
         self.attributes: set[str] = set()
         self.links: list[tuple[str, str]] = []  # (href, text)
+        self.other_links: dict[str, str] = {}  # text: href
+        self.fields: dict[str, str] = {}  # name: value
+        self.sorted: str = ""
         self.title = ""
         self.text = ""
         self._open: list[str] = []
@@ -58,32 +65,41 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.attributes.update(name for name, _ in attrs)
-        if tag != "meta":
+        values = {name: value or "" for name, value in attrs}
+        self.attributes.update(values)
+        if tag == "input":
+            self.fields[values["name"]] = values["value"]
+        if "aria-sort" in values:
+            assert not self.sorted
+            self.sorted = values["aria-sort"]
+        if tag not in ("meta", "input"):
             self._open.append(tag)
         if tag == "a":
-            self.links.append((dict(attrs)["href"] or "", ""))
+            self._link = [values["href"], ""]
 
     def handle_endtag(self, tag: str) -> None:
         assert self._open.pop() == tag
+        if tag == "a" and "tbody" in self._open:
+            self.links.append((self._link[0], self._link[1]))
+        elif tag == "a":
+            self.other_links[self._link[1]] = self._link[0]
 
     def handle_data(self, data: str) -> None:
-        if "style" in self._open:
+        if {"style", "script"} & {*self._open}:
             return
         self.text += data
         if "title" in self._open:
             self.title += data
         if "a" in self._open:
-            href, text = self.links[-1]
-            self.links[-1] = href, text + data
+            self._link[1] += data
 
 
 def entry(name: str, *, is_dir: bool = False, size: int = 0, mtime: float = 0.0) -> Entry:
     return Entry(name=name, is_dir=is_dir, size=size, mtime=mtime)
 
 
-def page(*entries: Entry, url_path: str = "/") -> Page:
-    return Page(listing.html(url_path, entries))
+def page(*entries: Entry, url_path: str = "/", query: str = "", **more: Any) -> Page:
+    return Page(listing.html(url_path, entries, view=View.of(query), **more))
 
 
 def only_json_entry(only: Entry) -> dict[str, object]:
@@ -126,7 +142,7 @@ def test_link_holds_only_unreserved_and_encoded_characters(name: str) -> None:
 def test_path_adds_no_tag_and_no_attribute(path: bytes) -> None:
     """The path in title and heading is text as well, whatever the directory is called."""
     hostile = page(url_path=wsgi_string(path))
-    assert hostile.tags == page(url_path="/harmless/").tags
+    assert hostile.tags == page(url_path=re.sub("[^/]+", "harmless", wsgi_string(path))).tags
     assert hostile.attributes <= OWN_ATTRIBUTES
     assert hostile.title == f"Index of {path.decode()}"
 
@@ -282,10 +298,11 @@ def test_charset_is_declared_early() -> None:
     assert content.index(b'<meta charset="utf-8">') < min(content.index(b"<title>"), 1000)
 
 
-def test_page_needs_no_script_and_loads_nothing() -> None:
-    """The page stands alone: no script, no image, no style sheet or font from elsewhere."""
-    content = listing.html("/", [entry("f")])
-    assert not {"script", "link", "img", "iframe", "object"} & set(Page(content).tags)
+def test_page_loads_nothing() -> None:
+    """The page stands alone: no script, image, style sheet or font from elsewhere, and no handler in an attribute."""
+    content = listing.html("/x/", [entry("f")], readme=Readme(name="README", data=b"x", is_cut=True))
+    assert not {"link", "img", "iframe", "object", "svg"} & set(Page(content).tags)
+    assert "src" not in Page(content).attributes
     assert not re.search(rb"url\(|@import|https?:", content)
 
 
@@ -297,3 +314,170 @@ def test_ten_thousand_entries_render_quickly() -> None:
     elapsed = perf_counter() - started
     assert content.count(b"<a href=") == 10_000
     assert elapsed < 2.0
+
+
+# -- order and filter
+
+SOME = [
+    entry("b", size=2, mtime=5),
+    entry("C", size=1, mtime=9),
+    entry("a", size=3, mtime=7),
+    entry("z", is_dir=True, size=1, mtime=1),
+    entry("Y", is_dir=True, size=9, mtime=2),
+]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", "Y/ z/ a b C"),
+        ("sort=name", "Y/ z/ a b C"),
+        ("order=desc", "z/ Y/ C b a"),
+        ("sort=size", "Y/ z/ C b a"),
+        ("sort=size&order=desc", "Y/ z/ a b C"),
+        ("sort=modified", "z/ Y/ b a C"),
+        ("sort=modified&order=desc", "Y/ z/ C a b"),
+        ("filter=%41", "a"),
+        ("sort=size&filter=C", "C"),
+        ("filter=", "Y/ z/ a b C"),
+        ("filter=none", ""),
+        ("C=N;O=D", "Y/ z/ a b C"),
+        ("sort=mtime&order=up&x", "Y/ z/ a b C"),
+        ("&".join(["a=b"] * 2000), "Y/ z/ a b C"),
+        ("sort=size&sort=name", "Y/ z/ a b C"),
+    ],
+)
+def test_query_chooses_order_and_entries(query: str, expected: str) -> None:
+    """The page works without JavaScript; directories come first in every order; what means nothing changes nothing."""
+    assert [text for _, text in page(*SOME, query=query).links] == expected.split()
+    hrefs = [item["href"] for item in json.loads(listing.json("/", SOME, view=View.of(query)))["entries"]]
+    assert hrefs == expected.split()
+
+
+@pytest.mark.parametrize("sort", listing.SORTS)
+def test_equals_are_by_name_in_both_directions(sort: str) -> None:
+    """An order that a reader can rely on."""
+    same = [entry(name) for name in "bca"]
+    for order in ("asc", "desc"):
+        expected = ["c", "b", "a"] if (sort, order) == ("name", "desc") else ["a", "b", "c"]
+        assert [text for _, text in page(*same, query=f"sort={sort}&order={order}").links] == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "columns", "chosen"),
+    [
+        (
+            "",
+            {"Name": "?order=desc", "Size": "?sort=size&order=desc", "Modified (UTC)": "?sort=modified&order=desc"},
+            "ascending",
+        ),
+        (
+            "sort=size&order=desc&filter=%26%22",
+            {
+                "Name": "?filter=%26%22",
+                "Size": "?sort=size&filter=%26%22",
+                "Modified (UTC)": "?sort=modified&order=desc&filter=%26%22",
+            },
+            "descending",
+        ),
+    ],
+)
+def test_column_heads_sort(query: str, columns: dict[str, str], chosen: str) -> None:
+    """Links, with what is largest or latest first; a second click turns the order; the filter stays."""
+    found = page(*SOME, query=query)
+    assert {text: href for text, href in found.other_links.items() if text in columns} == columns
+    assert found.sorted == chosen
+
+
+def test_form_keeps_the_order_and_shows_the_filter() -> None:
+    """A GET form: its query is the whole state of the page."""
+    assert page(*SOME).fields == {"filter": ""}
+    found = page(*SOME, query='sort=size&order=desc&filter="><script>')
+    assert found.fields == {"sort": "size", "order": "desc", "filter": '"><script>'}
+    assert found.tags == page(*SOME, query="sort=size&order=desc&filter=nothing").tags
+    assert "0 of 5 shown. Show all" in found.text
+    assert found.other_links["Show all"] == "./?sort=size&order=desc"
+    assert page(*SOME, query="filter=a").other_links["Show all"] == "./"
+
+
+def test_filter_looks_at_names_as_they_are_shown() -> None:
+    """In UTF-8, raw or encoded, and without case."""
+    given = [entry("STRASSE"), entry("Straße"), entry("two\nlines"), entry(os.fsdecode(b"\xff"))]
+    assert [text for _, text in page(*given, query="filter=stra%C3%9Fe").links] == ["STRASSE", "Straße"]
+    assert [text for _, text in page(*given, query="filter=stra\xc3\x9fe").links] == ["STRASSE", "Straße"]
+    assert [text for _, text in page(*given, query="filter=U%2B000A").links] == ["two[U+000A]lines"]
+
+
+# -- where one is, what there is
+
+
+@pytest.mark.parametrize(
+    ("url_path", "mount", "expected"),
+    [
+        pytest.param("/", "", {}, id="root"),
+        pytest.param("/sub/", "", {"/": "../"}, id="sub"),
+        pytest.param("/a/b c/d/", "", {"/": "../../../", "a/": "../../", "b c/": "../"}, id="deep"),
+        pytest.param("/tools/", "/tools", {}, id="mount-point"),
+        pytest.param("/tools/sub/", "/tools", {"/tools/": "../"}, id="below-a-mount-point"),
+    ],
+)
+def test_breadcrumbs_lead_to_the_directories_above(url_path: str, mount: str, expected: dict[str, str]) -> None:
+    """Up to the top of the application: what is above its mount point is another's."""
+    found = page(entry("f"), url_path=url_path, mount=mount).other_links
+    columns = {"Name", "Size", "Modified (UTC)"}
+    assert {text: href for text, href in found.items() if text not in columns} == expected
+
+
+def test_exact_size_and_date_are_there_too() -> None:
+    """What is readable is rounded; a pointer on it shows the rest."""
+    content = listing.html("/", [entry("f", size=1234567, mtime=1767323045.0), entry("g", size=1)]).decode()
+    assert 'title="1,234,567 bytes">1.2 MiB<' in content
+    assert 'title="1 byte">1 B<' in content
+    assert '<time datetime="2026-01-02T03:04:05Z" title="2026-01-02T03:04:05Z">' in content
+
+
+def test_script_is_marked() -> None:
+    """A click on it runs it."""
+    given = entry("x.cgi")
+    script = Entry(name="x.cgi", is_dir=False, size=0, mtime=0, is_script=True)
+    assert "x.cgi script" in page(script).text
+    assert "script" not in page(given).text
+    assert (only_json_entry(script)["type"], only_json_entry(given)["type"]) == ("script", "file")
+
+
+# -- the README
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a", "README"], "README"),
+        (["README.rst", "README.md", "readme.txt"], "readme.txt"),
+        (["README.rst", "README.md"], "README.md"),
+        (["ReadMe.RST"], "ReadMe.RST"),
+        (["readme", "README"], "README"),
+        (["README.html", "README.md.txt", "READ"], None),
+        ([], None),
+    ],
+)
+def test_readme_is_found_by_name(names: list[str], expected: str | None) -> None:
+    """Plain text in one of its usual spellings."""
+    assert listing.readme_name(names) == expected
+
+
+def test_readme_is_shown_as_text() -> None:
+    """Whatever is in it, it adds no markup, and what would change the order of reading is made visible."""
+    data = "\ufeff<script>alert(1)</script></pre>\r\n\tÄ &amp; {{ 7 }} \u202e\x1b[1m".encode() + b"\xff"
+    found = page(readme=Readme(name="README.md", data=data))
+    assert found.tags == page(readme=Readme(name="README", data=b"plain")).tags
+    assert "\n<script>alert(1)</script></pre>\n\tÄ &amp; {{ 7 }} [U+202E][U+001B][1m\ufffd" in found.text
+    assert set(found.tags) <= OWN_TAGS
+    assert found.attributes <= OWN_ATTRIBUTES
+
+
+def test_long_readme_is_cut_and_linked() -> None:
+    """A character that was cut in two is left out."""
+    found = page(readme=Readme(name="READ ME", data="xä".encode()[:-1], is_cut=True))
+    assert "x\ufffd" not in found.text
+    assert found.other_links["The whole file"] == "READ%20ME"
+    assert "whole file" not in page(readme=Readme(name="README", data=b"x")).text

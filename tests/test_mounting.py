@@ -200,7 +200,8 @@ def test_links_of_a_listing_stay_below_the_mount_point(mounted: webtest.TestApp,
         seen.add(url)
         response = mounted.get(url)
         if response.content_type == "text/html":
-            todo += {urljoin(url, link) for link in links(response.text)} - seen - {urljoin(base, "../")}
+            found = {urljoin(url, link).partition("?")[0] for link in links(response.text)}  # queries sort
+            todo += found - seen - {urljoin(base, "../")}
     assert seen == {base, f"{base}hello.txt", f"{base}a%20b/", f"{base}a%20b/%C3%BC.txt"}
 
 

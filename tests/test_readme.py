@@ -19,6 +19,8 @@ from sites import Site
 
 from wsgicgi.config import load, settings_table
 
+pytest_plugins = ["pytester"]
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.rst").read_text()
 
@@ -98,6 +100,19 @@ def test_prefix_example_works(site: Site, tmp_path: Path) -> None:
     with running(argv, r"Listening at: http://127\.0\.0\.1:(\d+)", tmp_path / "log", cwd=tmp_path) as server:
         assert server.get("/")[1] == b"hello from the application around it\n"
         assert b'"SCRIPT_NAME": "/tools/cgi-bin/report.py"' in server.get("/tools/cgi-bin/report.py")[1]
+
+
+def test_testing_example_passes(pytester: pytest.Pytester) -> None:
+    """The tests of the README, byte for byte, on its own script."""
+    [tests] = [block for block in code("python") if "(cgi)" in block]
+    [script] = [block for block in code() if block.startswith("#!/bin/sh")]
+    for name in ("hello", "site/cgi-bin/hello"):
+        file = pytester.path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(script)
+        file.chmod(0o755)
+    pytester.makepyfile(tests)
+    pytester.runpytest("-W", "error").assert_outcomes(passed=2)
 
 
 def test_git_example_works(tmp_path: Path) -> None:

@@ -147,6 +147,53 @@ def test_listing_shows_what_can_be_had(app: TestApp, site: Site, tmp_path: Path)
     assert "with%20space.txt" in app.get("/").text
 
 
+def test_listing_is_sorted_and_filtered_by_its_query(app: TestApp, site: Site) -> None:
+    """As its page's own links and form ask for it, in HTML and in JSON; HEAD tells the same length."""
+    (site.directory / "index.html").unlink()
+    target = "/?sort=size&order=desc&filter=t"
+    found = app.get(target, headers={"Accept": "application/json"}).json["entries"]
+    assert [entry["name"] for entry in found] == ["letters.txt", "empty.txt"]
+    response = app.get(target)
+    assert response.text.index(">letters.txt<") < response.text.index(">empty.txt<")
+    assert app.head(target).headers["Content-Length"] == str(len(response.body))
+
+
+def test_listing_marks_scripts(site: Site) -> None:
+    """Those that ``cgi_extensions`` makes scripts; a directory of such a name is none."""
+    site.file("list/x.cgi", "", 0o755)
+    site.file("list/y.CGI/z.txt", "")
+    site.file("list/README.cgi", "#!/bin/sh\n# its source", 0o755)
+    app = TestApp(create_app(site.directory, cgi_extensions=[".cgi"]))
+    found = app.get("/list/", headers={"Accept": "application/json"}).json["entries"]
+    kinds = {entry["name"]: entry["type"] for entry in found}
+    assert kinds == {"x.cgi": "script", "README.cgi": "script", "y.CGI": "directory"}
+
+
+def test_listing_shows_the_readme(app: TestApp, site: Site, tmp_path: Path) -> None:
+    """Escaped, up to 64 KiB of it, and only one that a client could fetch."""
+    site.file("list/readme.md", "<b>what is here</b>")
+    assert "&lt;b&gt;what is here&lt;/b&gt;" in app.get("/list/").text
+    site.file("list/README", "x" * 65536 + "end of it")
+    page = app.get("/list/").text
+    assert ("x" * 65536 in page, "end of it" in page, "The whole file" in page) == (True, False, True)
+    site.file("list/README", b"binary\0data")
+    assert "<pre>" not in app.get("/list/").text
+    (tmp_path / "secret").write_text("from outside")
+    (site.directory / "list/README").unlink()
+    (site.directory / "list/README").symlink_to(tmp_path / "secret")
+    page = app.get("/list/").text
+    assert ("from outside" in page, "what is here" in page) == (False, True)
+    (site.directory / "list/readme.md").unlink()
+    (site.directory / "list/readme.txt").symlink_to("../cgi-bin/report.py")
+    assert "<pre>" not in app.get("/list/").text
+
+
+def test_listing_does_without_a_readme_that_is_not_for_the_server(app: TestApp, site: Site) -> None:
+    """The directory is shown all the same. (root may read everything, and gets a page with it.)"""
+    site.file("list/README", "for nobody", 0o000)
+    assert "README" in app.get("/list/").text
+
+
 def test_listing_can_be_off(site: Site) -> None:
     """``directory_listing=False``: a directory without index is 403."""
     TestApp(create_app(site.directory, directory_listing=False)).get("/", status=403)

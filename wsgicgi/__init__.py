@@ -22,10 +22,13 @@ A module imports only from the layers below its own:
 
     errors targets < values globs tomlfile < config response listing conditional tls < paths < metavars diagnosis
     body client server runners < identity pipes admission < exchange < terms < gateway static framing < app
-    connection < handler < checkconfig < devserver
+    connection < handler journal < accesslog panel < checkconfig < devserver testing
 
 Only ``runners`` starts processes; only ``exchange`` (with ``pipes`` and ``body``) moves bytes to and from a script;
 only ``paths``, ``static`` and ``handler`` look for files; only ``config`` reads settings from the environment.
+
+``wsgicgi-dev`` puts two middlewares around the application, which no other server has: ``accesslog`` prints lines and
+fills the ``journal`` of script runs, ``panel`` shows it to browsers on the same machine.
 """
 
 __version__ = "0.1.0"

@@ -16,23 +16,26 @@ import socket
 import ssl
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import webbrowser
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import waitress.channel
 import waitress.server
 import waitress.task
 import waitress.wasyncore
 
-from . import __version__, tls
+from . import __version__, panel, tls
+from .accesslog import AccessLog
 from .app import Application, create_app
 from .checkconfig import check_config
 from .config import Config
-from .errors import ConfigError, printable
-from .paths import PathRules, count_scripts, shown
+from .errors import ConfigError
+from .journal import Journal
+from .panel import Panel
+from .paths import PathRules, count_scripts
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -82,16 +85,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"wsgicgi-dev: {_cannot_listen(error, options.bind, options.port)}", file=sys.stderr)
         return 1
     sockets: dict[int, Any] = {}
+    scheme = "http" if context is None else "https"
+    journal = Journal()
     server = _create_server(
-        AccessLog(ExtraFields(app, fields), sys.stderr),
+        Panel(AccessLog(ExtraFields(app, fields), sys.stderr, journal), journal),
         [sock if context is None else tls.listen(context, sock) for sock in listening],
         sockets,
         channel_class,
-        url_scheme="http" if context is None else "https",
+        url_scheme=scheme,
         server_name=options.bind,
         max_request_body_size=_largest_body(app.config) + 1,
     )
-    print(_banner(app.config, "http" if context is None else "https", server), flush=True)
+    print(_banner(app.config, scheme, server), flush=True)
+    if options.open:
+        url = _urls(scheme, server)[0]
+        threading.Thread(target=_open_browser, args=(url,), name="wsgicgi --open", daemon=True).start()
     _serve(server, sockets, app)
     return 0
 
@@ -134,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tls-cert", metavar="FILE", help="speak HTTPS; the certificate and its chain (PEM)")
     parser.add_argument("--tls-key", metavar="FILE", help="the private key, if it is not in the same file")
     parser.add_argument("--tls-password-file", metavar="FILE", help="holds the password of the private key")
+    parser.add_argument("--open", action="store_true", help="open the site in a browser")
     parser.add_argument("--demo", action="store_true", help="serve a small site that shows scripts at work")
     parser.add_argument("--version", action="version", version=f"wsgicgi {__version__}")
     group = parser.add_argument_group("settings", "each may also be given as a variable such as WSGICGI_TIMEOUT")
@@ -286,6 +295,7 @@ def _create_server(
         asyncore_use_poll=True,
         log_socket_errors=False,
         **adjustments,
+        clear_untrusted_proxy_headers=False,  # by them the panel sees that a proxy asks for another
     )
     for each in sockets.values():
         if hasattr(each, "channel_class"):
@@ -307,11 +317,16 @@ def _cannot_listen(error: Exception, host: str, port: int) -> str:
     return f"cannot listen on port {port} of {host!r}: {getattr(error, 'strerror', None) or error}"
 
 
+def _urls(scheme: str, server: Any) -> list[str]:
+    listening = getattr(server, "effective_listen", None) or [(server.effective_host, server.effective_port)]
+    return [f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/" for host, port in listening]
+
+
 def _banner(config: Config, scheme: str, server: Any) -> str:
     lines = []
-    for host, port in getattr(server, "effective_listen", None) or [(server.effective_host, server.effective_port)]:
-        url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/"
-        lines.append(f"Serving {scheme.upper()} on {host} port {port} ({url}) ...")
+    for url in _urls(scheme, server):
+        host, _, port = url.partition("//")[2].rstrip("/").rpartition(":")
+        lines.append(f"Serving {scheme.upper()} on {host.strip('[]')} port {port} ({url}) ...")
     lines.append(f"  directory: {config.directory}")
     rules = PathRules.of(config)
     for path in config.cgi_directories:
@@ -319,7 +334,16 @@ def _banner(config: Config, scheme: str, server: Any) -> str:
         number = count_scripts(rules, path) if there else 0
         what = f"{number} runnable script{'' if number == 1 else 's'}" if there else "no such directory"
         lines.append(f"  {path}: {what}")
+    lines.append(f"  {panel.PATH}: the last script runs, for browsers on this machine")
     return "\n".join([*lines, "Stop with Ctrl-C."])
+
+
+def _open_browser(url: str) -> None:
+    """Show the site in the user's browser; a browser in the terminal stays there until it is left."""
+    for wildcard in ("//0.0.0.0:", "//[::]:"):
+        url = url.replace(wildcard, "//localhost:")
+    if not webbrowser.open(url):
+        print(f"wsgicgi-dev: --open: no browser was found. Open {url} in one yourself.", file=sys.stderr)
 
 
 def _serve(server: Any, sockets: dict[int, Any], app: Application) -> None:
@@ -368,58 +392,3 @@ class ExtraFields:
             return start_response(status, fields, exc_info) if exc_info else start_response(status, fields)
 
         return self.app(environ, adding)
-
-
-class AccessLog:
-    """Writes a line for each request: method, target, status, bytes of body, time, and how a script ended."""
-
-    def __init__(self, app: WSGIApplication, stream: TextIO) -> None:
-        self.app = app
-        self._stream = stream
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request (PEP 3333)."""
-        begin = time.monotonic()
-        seen: dict[str, str] = {}
-
-        def recording(status: str, fields: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            seen.update({name.lower(): value for name, value in fields}, status=status[:3])
-            return start_response(status, fields, exc_info) if exc_info else start_response(status, fields)
-
-        app_iter = self.app(environ, recording)
-        if isinstance(app_iter, environ["wsgi.file_wrapper"]):
-            # the server sends the file by itself, when it likes
-            self._write(environ, seen, begin, int(seen.get("content-length", 0)))
-            return app_iter  # type: ignore[no-any-return]  # isinstance with what an environ holds makes it Any
-        return _Counted(app_iter, lambda size: self._write(environ, seen, begin, size))
-
-    def _write(self, environ: WSGIEnvironment, seen: dict[str, str], begin: float, size: int) -> None:
-        target = printable(shown(environ.get("REQUEST_URI", "")))
-        took = (time.monotonic() - begin) * 1000
-        parts = [environ["REQUEST_METHOD"], target, seen.get("status", "-"), f"{size} B", f"{took:.0f} ms"]
-        exchange = environ.get("wsgicgi.exchange")
-        if exchange is not None:
-            parts.append("still running" if exchange.exit_status is None else str(exchange.exit_status))
-        self._stream.write(f"{time.strftime('%H:%M:%S')} {'  '.join(parts)}\n")
-        self._stream.flush()
-
-
-class _Counted:
-    """An ``app_iter`` that counts its bytes and tells their number once it is closed."""
-
-    def __init__(self, app_iter: Iterable[bytes], tell: Any) -> None:
-        self._app_iter = app_iter
-        self._tell = tell
-        self._size = 0
-
-    def __iter__(self) -> Iterator[bytes]:
-        for piece in self._app_iter:
-            self._size += len(piece)
-            yield piece
-
-    def close(self) -> None:
-        """Close the counted one too (PEP 3333)."""
-        close = getattr(self._app_iter, "close", None)
-        if close is not None:
-            close()
-        self._tell(self._size)

@@ -261,6 +261,8 @@ class _Gateway:
                 restrictions=terms.restrictions,
                 sandbox=terms.sandbox_of(script),
             )
+            if "wsgicgi.observer" in environ:  # the dev server's journal
+                environ["wsgicgi.observer"](invocation, environ)
             # after the body: a slow upload keeps no other script from running
             admission = self._admit(environ, terms)
             try:

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 #: Bytes of a file that are read at once where the server has no better way.
 BLOCK = 64 * 1024
 
+#: Bytes of a README that a listing shows; the rest is behind its link.
+README_BYTES = 64 * 1024
+
 # A query stays as it was sent; only what no header field may hold is encoded.
 _QUERY_SAFE = "".join(map(chr, range(0x21, 0x7F)))
 
@@ -158,8 +161,15 @@ class StaticMiddleware:
                     status = found.stat()
                 except FileNotFoundError:  # gone since it was listed
                     continue
+                is_dir = found.is_dir()
                 entries.append(
-                    listing.Entry(name=found.name, is_dir=found.is_dir(), size=status.st_size, mtime=status.st_mtime)
+                    listing.Entry(
+                        name=found.name,
+                        is_dir=is_dir,
+                        size=status.st_size,
+                        mtime=status.st_mtime,
+                        is_script=not is_dir and self._rules.is_script_name(found.name),
+                    )
                 )
         except PermissionError:
             raise Forbidden(f"{shown(path)}: {directory} may not be read by this server") from None
@@ -169,13 +179,32 @@ class StaticMiddleware:
             raise NotFound(f"{shown(path)}: {directory}: {error.strerror}") from None
         accepted = parse_accept_header(environ.get("HTTP_ACCEPT"), MIMEAccept)
         wants_json = accepted.best_match(["text/html", "application/json"]) == "application/json"
-        make, media_type = (
-            (listing.json, "application/json") if wants_json else (listing.html, "text/html; charset=utf-8")
-        )
-        page = make(environ.get("SCRIPT_NAME", "") + path, entries)
+        mount = environ.get("SCRIPT_NAME", "")
+        view = listing.View.of(environ.get("QUERY_STRING", ""))
+        if wants_json:
+            media_type, page = "application/json", listing.json(mount + path, entries, view=view)
+        else:
+            readme = self._readme(entries, path)
+            media_type = "text/html; charset=utf-8"
+            page = listing.html(mount + path, entries, mount=mount, view=view, readme=readme)
         fields = [("Content-Type", media_type), ("Content-Length", str(len(page))), ("Vary", "Accept")]
         start_response("200 OK", fields)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [page]
+
+    def _readme(self, entries: Iterable[listing.Entry], path: str) -> listing.Readme | None:
+        """The README of a listed directory, as far as a client could fetch it; a listing does without one it cannot."""
+        name = listing.readme_name([entry.name for entry in entries if not entry.is_dir and not entry.is_script])
+        if name is None:
+            return None
+        try:
+            file, readme_path = find_file(self._rules, path + os.fsencode(name).decode("latin-1"))
+            with _open(file, readme_path) as opened:
+                data = opened.read(README_BYTES + 1) or b""
+        except (GatewayError, OSError):
+            return None
+        if b"\0" in data:  # no text
+            return None
+        return listing.Readme(name=name, data=data[:README_BYTES], is_cut=len(data) > README_BYTES)
 
     def _send(self, environ: WSGIEnvironment, start_response: StartResponse, file: Path, path: str) -> Iterable[bytes]:
         opened = _open(file, path)
