@@ -216,6 +216,12 @@ class Config:
     max_body_bytes: int = setting(_bytes, GIB, unit="bytes", help="size of a request body; larger ones get 413")
     body_memory: int = setting(_bytes, MIB, unit="bytes", help="size of a request body from which on it waits on disk")
 
+    debug: bool = setting(
+        _flag,
+        False,
+        help="show the cause of a failure, the source and the variables in error pages; never in production",
+    )
+
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
@@ -230,12 +236,18 @@ def setting_names() -> list[str]:
     return [item.name for item in dataclasses.fields(Config)]
 
 
-def load(settings: Mapping[str, object], environ: Mapping[str, str] | None = None) -> Config:
+def load(
+    settings: Mapping[str, object],
+    environ: Mapping[str, str] | None = None,
+    *,
+    defaults: Mapping[str, object] | None = None,
+) -> Config:
     """Make the settings from keywords, else from ``WSGICGI_*`` variables, else from the defaults.
 
     Args:
         settings: Keywords; they win. ``None`` for ``directory`` counts as not given.
         environ: Where the variables are; default: the process's environment.
+        defaults: What is taken in the place of the usual defaults.
 
     Raises:
         ConfigError: A name is unknown or a value is wrong.
@@ -259,7 +271,7 @@ def load(settings: Mapping[str, object], environ: Mapping[str, str] | None = Non
             given[name] = next(f for f in dataclasses.fields(Config) if f.name == name).metadata["parse"](text)
         except ValueError as error:
             raise ConfigError(f"{variable}={text!r}: {error}") from None
-    return Config(**given)
+    return Config(**{**(defaults or {}), **given})
 
 
 def _nearest(name: str, known: list[str]) -> str:

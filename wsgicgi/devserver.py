@@ -19,8 +19,8 @@ import waitress.server
 import waitress.wasyncore
 
 from . import __version__
-from .app import Application, create_app
-from .config import Config
+from .app import Application
+from .config import Config, load
 from .errors import ConfigError, printable
 from .paths import PathRules, count_scripts, shown
 
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; gives its exit status."""
     options = _parser().parse_args(arguments)
     try:
-        app = create_app(**_settings(options))
+        app = Application(load(_settings(options), defaults={"debug": True}))
     except ConfigError as error:
         print(f"wsgicgi-dev: {error}", file=sys.stderr)
         return 2

@@ -34,6 +34,8 @@ SHORT_ANSWER_SECONDS = 0.01
 SHORT_ANSWER_BYTES = 64 * 1024
 #: Bytes after which a line of standard error is broken.
 MAX_LOG_LINE = 8 * 1024
+#: Bytes of the begin of the output and of the end of standard error that are kept for a diagnosis.
+KEPT_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,7 @@ class Exchange:
         write_stderr: Takes whole lines for the log, as they are.
         is_client_gone: Tells whether nobody waits for the answer any more.
         pipes: Where the script's bytes come from; default: this system's way.
+        at_end: Called once, when all is over and logged.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Exchange:
         write_stderr: Callable[[str], None],
         is_client_gone: Callable[[], bool],
         pipes: Pipes | None = None,
+        at_end: Callable[[], None] = lambda: None,
     ) -> None:
         self._execution = execution
         self._label = label
@@ -75,6 +79,7 @@ class Exchange:
         self._write_stderr = write_stderr
         self._is_client_gone = is_client_gone
         self._pipes = watch(execution) if pipes is None else pipes
+        self._at_end = at_end
         self._begin = time.monotonic()
         self._silent_since = self._begin
         self._next_look = self._begin + CLIENT_TICK
@@ -88,6 +93,14 @@ class Exchange:
         self._is_closed = False
         self._answer: Iterator[bytes] = iter(())
         self.exit_status: ExitStatus | None = None
+        self.failure: GatewayError | None = None
+        self.output_head = b""
+        self.stderr_tail = b""
+
+    @property
+    def pid(self) -> int:
+        """The script's process group."""
+        return self._execution.pid
 
     # -- the head
 
@@ -188,6 +201,7 @@ class Exchange:
             raise
         except GatewayError as error:
             # the head is out: the log gets the cause, the client a broken connection
+            self.failure = error
             self._log(str(error))
             self.close()
             raise ResponseCutShort(str(error)) from None
@@ -262,6 +276,7 @@ class Exchange:
             if events:
                 self._silent_since = time.monotonic()
             if output:
+                self.output_head += output[: KEPT_BYTES - len(self.output_head)]
                 self._look_at_client()
                 return output
             if output is not None or had_exited:
@@ -363,11 +378,13 @@ class Exchange:
         was_whole = self._is_answered or self._output_ended
         if was_whole and self.exit_status and not self.exit_status.is_success and not self._is_end_told:
             self._log(f"{self._label}: {self.exit_status}")
+        self._at_end()
 
     # -- standard error
 
     def _log_stderr(self, data: bytes) -> None:
         """Write the whole lines that came; keep what is no line yet."""
+        self.stderr_tail = (self.stderr_tail + data)[-KEPT_BYTES:]
         lines = (self._stderr_rest + data).split(b"\n")
         self._stderr_rest = lines.pop()
         while len(self._stderr_rest) > MAX_LOG_LINE:

@@ -18,10 +18,10 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import __version__, body, metavars
+from . import __version__, body, debug_page, metavars
 from .client import presence
 from .config import Config, load
-from .diagnosis import why_not_started
+from .diagnosis import Fault
 from .errors import (
     NO_RESOURCES,
     ConfigError,
@@ -30,6 +30,7 @@ from .errors import (
     MethodNotAllowed,
     OutOfResources,
     ScriptCannotStart,
+    ScriptFailed,
     ScriptForbidden,
     TooManyRedirects,
     error_response,
@@ -39,6 +40,7 @@ from .errors import (
     write_log,
 )
 from .exchange import Exchange, Limits
+from .inquiry import Inquiry
 from .paths import PathRules, Script, canonical, find_script, is_python, script_command, shown
 from .response import HeadParser, Kind, ResponseHead
 from .runners import RUNNERS, Execution, Invocation, Runner
@@ -47,6 +49,12 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 SOFTWARE = f"wsgicgi/{__version__}"
+
+#: What ``wsgicgi-dev`` calls itself in SERVER_SOFTWARE.
+DEV_SERVER = "wsgicgi"
+#: How often the end of a script that has written to standard error is looked for before its answer begins; each look
+#: takes ``exchange.SHORT_ANSWER_SECONDS`` at most.
+CRASH_LOOKS = 50
 
 #: Local redirects that one request may take; Apache's LimitInternalRecursion is 10 too.
 MAX_LOCAL_REDIRECTS = 10
@@ -101,7 +109,7 @@ class CGIMiddleware:
         try:
             script = find_script(self._rules, environ["PATH_INFO"])
         except GatewayError as error:
-            return error_response(error, environ, start_response)
+            return self._gateway.refuse(error, environ, start_response)
         if script is None:
             return self.app(environ, start_response)
         return self._gateway.respond(environ, start_response, script, redirect_app=self)
@@ -174,6 +182,7 @@ class _Gateway:
         self._config = config
         self._base = {**metavars.inherited(os.environ, config.pass_env), **metavars.native(config.env)}
         self._limits = Limits(timeout=config.timeout, max_time=config.max_time)
+        self._has_warned = False
 
     def respond(
         self, environ: WSGIEnvironment, start_response: StartResponse, script: Script, *, redirect_app: WSGIApplication
@@ -182,7 +191,7 @@ class _Gateway:
         try:
             exchange, head, length = self.run(environ, script)
         except GatewayError as error:
-            return error_response(error, environ, start_response)
+            return self._fail(error, environ, start_response)
         if head.kind is Kind.LOCAL_REDIRECT:
             exchange.leave()
             return self._redirect(environ, start_response, head, redirect_app)
@@ -203,6 +212,7 @@ class _Gateway:
     def run(self, environ: WSGIEnvironment, script: Script) -> tuple[Exchange, ResponseHead, int | None]:
         """Run a script up to its response head; also tells the length of the body where that is known already."""
         config = self._config
+        environ.pop("wsgicgi.inquiry", None)  # of the script that redirected here
         if environ["REQUEST_METHOD"] in ("TRACE", "CONNECT"):
             raise MethodNotAllowed(f"{environ['REQUEST_METHOD']} is not for scripts", allow="GET, HEAD, POST")
         with body.collect(
@@ -224,19 +234,79 @@ class _Gateway:
                 cwd=str(script.file.parent),
                 stdin=request_body.stdin,
             )
-            execution = self._start(invocation, script, shown(environ.get("PATH_INFO", "")))
-        exchange = self._exchange(environ, script, execution)
+            label = printable(shown(environ.get("SCRIPT_NAME", "") + script.script_path)) or script.file.name
+            inquiry = environ["wsgicgi.inquiry"] = Inquiry(environ, script, label, invocation)
+            execution = self._start(inquiry, shown(environ.get("PATH_INFO", "")))
+        exchange = self._exchange(inquiry, execution)
         try:
             head = exchange.read_head(HeadParser(max_bytes=config.max_header_bytes, nph=script.is_nph))
             length = None
             if head.kind is not Kind.LOCAL_REDIRECT:
-                length = exchange.body_length(head.content_length if _has_body(environ, head) else None)
+                announced = head.content_length if _has_body(environ, head) else None
+                length = exchange.body_length(announced)
+                if config.debug:
+                    length = self._look_for_crash(inquiry, exchange, length, announced)
+            self._look_at_names(inquiry, head)
         except BaseException:
+            inquiry.begin_failure()
             exchange.close()
             raise
         return exchange, head, length
 
-    def _start(self, invocation: Invocation, script: Script, url: str) -> Execution:
+    def _fail(self, error: GatewayError, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer with what went wrong with a script, and log the cause; what the script wrote goes below it."""
+        inquiry: Inquiry | None = environ.get("wsgicgi.inquiry")
+        if inquiry is None:
+            return self.refuse(error, environ, start_response)
+        error = inquiry.judge(error)
+        page = debug_page.html(error, inquiry) if self._shows(environ) and inquiry.diagnosis is not None else None
+        answer = error_response(error, environ, start_response, debug_page=page)
+        inquiry.flush()
+        return answer
+
+    def refuse(self, error: GatewayError, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request that no script was started for."""
+        page = debug_page.refusal_html(error, environ) if self._shows(environ) and str(error) else None
+        return error_response(error, environ, start_response, debug_page=page)
+
+    def _shows(self, environ: WSGIEnvironment) -> bool:
+        """Whether the author of the scripts is to see the cause; warns once when somebody else might."""
+        if self._config.debug and not self._has_warned:
+            self._has_warned = True
+            if environ.get("SERVER_SOFTWARE") != DEV_SERVER:
+                write_log(environ, "wsgicgi: debug=True: error pages show sources and variables to every client\n")
+        return self._config.debug
+
+    def _look_for_crash(
+        self, inquiry: Inquiry, exchange: Exchange, length: int | None, announced: int | None
+    ) -> int | None:
+        """With ``debug``: a short answer whose script dies is not given, for what it died of is told instead.
+
+        A script that has written to standard error is given some time to end.
+        """
+        for _ in range(CRASH_LOOKS):
+            if length is not None or not exchange.stderr_tail:
+                break
+            length = exchange.body_length(announced)
+        crash = inquiry.look_for_crash() if length is not None else None
+        if crash is not None:
+            inquiry.conclude(Fault.EXIT, str(exchange.exit_status))
+            raise ScriptFailed(f"{inquiry.label}: {inquiry.diagnosis}")
+        return length
+
+    def _look_at_names(self, inquiry: Inquiry, head: ResponseHead) -> None:
+        """Tell of a misspelt Content-Type, which nobody else notices: the answer is correct, and useless."""
+        if head.kind is not Kind.DOCUMENT or any(name.lower() == "content-type" for name, _ in head.fields):
+            return
+        found = inquiry.look_at_names(head.fields)
+        if found is None:
+            return
+        if self._config.debug:
+            raise ScriptFailed(f"{inquiry.label}: {found}")
+        log(inquiry.environ, f"{inquiry.label}: {found}")
+
+    def _start(self, inquiry: Inquiry, url: str) -> Execution:
+        invocation, script = inquiry.invocation, inquiry.script
         try:
             try:
                 return self.runner.start(invocation)
@@ -250,18 +320,20 @@ class _Gateway:
                 raise MetavarsTooLarge(f"{url:.200}: the URL and fields do not fit into an environment") from None
             if error.errno in NO_RESOURCES:
                 raise OutOfResources(f"{url}: cannot start: {error.strerror}") from None
-            raise ScriptCannotStart(f"{url}: cannot start: {why_not_started(error, script.command)}") from None
+            why = inquiry.conclude(Fault.START, error.strerror or str(error), error)
+            raise ScriptCannotStart(f"{url}: cannot start: {why}") from None
 
-    def _exchange(self, environ: WSGIEnvironment, script: Script, execution: Execution) -> Exchange:
+    def _exchange(self, inquiry: Inquiry, execution: Execution) -> Exchange:
         exchange = Exchange(
             execution,
-            label=printable(shown(environ.get("SCRIPT_NAME", "") + script.script_path)) or script.file.name,
+            label=inquiry.label,
             limits=self._limits,
-            log=lambda message: log(environ, message),
-            write_stderr=lambda lines: write_log(environ, lines),
-            is_client_gone=presence(environ),
+            log=inquiry.log,
+            write_stderr=inquiry.write_stderr,
+            is_client_gone=inquiry.ticking(presence(inquiry.environ)),
+            at_end=inquiry.end,
         )
-        environ["wsgicgi.exchange"] = exchange
+        inquiry.exchange = inquiry.environ["wsgicgi.exchange"] = exchange
         return exchange
 
     def _redirect(
