@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
+import inspect
 import io
 import os
 import re
 import sys
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from programs import find
+from servers import serving, wait_until
 from sites import Site
 from werkzeug.test import EnvironBuilder
 
 from wsgicgi import create_app
-from wsgicgi.diagnosis import Diagnosis
+from wsgicgi.diagnosis import Diagnosis, Evidence, Fault, FileFacts, diagnose, ends, output, programs, python, start
 
 CT = "Content-Type: text/html"
 PY = f"#!{sys.executable}\n"
@@ -193,7 +198,12 @@ PYTHON = [
         "the locale's encoding is ascii",
         settings={"env": {"PYTHONIOENCODING": "ascii"}},
     ),
-    py("python-surrogates", f"print('{CT}\\n\\n\\udce4')\n", "decoded from bytes that are not UTF-8"),
+    py(
+        "python-surrogates",
+        f"print('{CT}\\n\\n\\udce4')\n",
+        "decoded from bytes that are not UTF-8",
+        settings={"env": {"PYTHONIOENCODING": "utf-8:strict"}},
+    ),
     py("python-decode", "open('x.bin').read()\n", "bytes (0xff) that are not utf-8", files={"cgi-bin/x.bin": "\udcff"}),
     py("python-bytes-to-text", "import sys\nsys.stdout.write(b'x')\n", "it writes bytes to sys.stdout", line=3),
     py(
@@ -250,9 +260,7 @@ PYTHON = [
         "printed with its quotation marks",
         status=200,
     ),
-    py("python-cannot-open", "", "", name="x.py")
-    if False
-    else py(
+    py(
         "background",
         "import os\nif os.fork():\n    os._exit(0)\nos.setsid()\nos.close(1)\n",
         "what it left in the background answers nobody",
@@ -366,7 +374,7 @@ OTHERS = [
     sh("not-a-field", "printf 'Foo: 1\\nX B\\n\\n'\n", "output line 2 is not a header field: b'X B'"),
     Case(
         rule="source-printed",
-        text="#!/bin/cat\n".replace("#!/bin/cat\n", SH + "printf '<?php echo 1; ?>\\n\\n'\n"),
+        text=SH + "printf '<?php echo 1; ?>\\n\\n'\n",
         words="it prints PHP source",
     ),
     Case(
@@ -376,7 +384,7 @@ OTHERS = [
     php(
         "php-error",
         "<?php\nfoo();\n",
-        "PHP: Uncaught Error: Call to undefined function foo()".replace("Uncaught Error: ", ""),
+        "PHP: Call to undefined function foo()",
         line=3,
         status=500,
     ),
@@ -408,7 +416,21 @@ OTHERS = [
     ),
 ]
 
-CASES = [*START, *PYTHON, *OTHERS]
+AFTER_THE_HEADER = [
+    py(
+        "misspelt-name",
+        "print('Contnet-Type: text/html\\n')\n",
+        "the header field 'Contnet-Type' means nothing",
+        line=2,
+    ),
+    py("python-exception", f"print('{CT}\\n', flush=True)\n1 / 0\n", "division by zero in x.py line 3", line=3),
+    py("python-exception", f"print('{CT}\\n')\nprint(x)\n", "The header was out already, so the answer is incomplete"),
+    perl("perl-died", f'print "{CT}\\n\\n"; die "no database";\n', "no database in line 2", line=2),
+    sh("last-words", f"echo '{CT}'; echo; echo oops >&2; exit 4\n", "exited with status 4 and wrote: oops"),
+    sh("other", f"echo '{CT}'; echo; exit 4\n", "/cgi-bin/x.cgi: exited with status 4."),
+]
+
+CASES = [*(dataclasses.replace(case, status=200) for case in AFTER_THE_HEADER), *START, *PYTHON, *OTHERS]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -473,3 +495,146 @@ def test_the_first_line_of_the_log_names_the_cause(site: Site, case: Case) -> No
     assert answer.status == case.status
     if answer.status != 500 or case.rule[:3] != "php":
         assert str(site.directory) not in answer.body
+
+
+def head_of_python() -> bytes:
+    with open(sys.executable, "rb") as file:
+        return file.read(4096)
+
+
+EVIDENCE = {
+    "missing": (FileFacts(path="/s/x", exists=False), errno.ENOENT, "there is no file /s/x"),
+    "dangling-link": (
+        FileFacts(path="/s/x", exists=False, link_to="/no"),
+        errno.ENOENT,
+        "to /no, which does not exist",
+    ),
+    "link-loop": (FileFacts(path="/s/x", exists=False, link_to="x", is_link_loop=True), errno.ELOOP, "back to itself"),
+    "directory": (FileFacts(path="/s/x", is_directory=True), errno.EACCES, "/s/x is a directory"),
+    "not-executable": (
+        FileFacts(path="/s/x", mode=0o644, size=9, head=b"#!/bin/sh"),
+        errno.EACCES,
+        "/s/x is not executable (mode 0644). Try: chmod 755 /s/x",
+    ),
+    "not-executable-by-us": (
+        FileFacts(path="/s/x", mode=0o700, owner="eve", size=9, head=b"#!/bin/sh"),
+        errno.EACCES,
+        "may not be executed by everyone (mode 0700, owned by eve)",
+    ),
+    "noexec": (
+        FileFacts(path="/s/x", is_noexec=True, size=9, head=b"#!/bin/sh"),
+        errno.EACCES,
+        "on a file system that is mounted noexec",
+    ),
+    "closed-directory": (
+        FileFacts(path="/s/x", size=9, head=b"#!/bin/sh", closed_directory="/s"),
+        errno.EACCES,
+        "the directory /s may not be searched by everyone",
+    ),
+    "bad-interpreter": (
+        FileFacts(path="/s/x", size=9, head=b"#!/bin/sh\n"),
+        errno.ENOEXEC,
+        "line 1 names '/bin/sh', which is no program for this machine",
+    ),
+    "no-loader": (
+        FileFacts(path="/s/x", size=4096, head=head_of_python()),
+        errno.ENOENT,
+        "which does not exist: it was compiled for another system",
+    ),
+    "damaged-program": (
+        FileFacts(path="/s/x", size=4096, head=head_of_python()),
+        errno.ENOEXEC,
+        "/s/x is a damaged program",
+    ),
+    "refused": (FileFacts(path="/s/x", size=9, head=b"#!/bin/sh"), errno.EIO, "Input/output error: /s/x"),
+}
+
+
+@pytest.mark.parametrize("rule", EVIDENCE)
+@pytest.mark.skipif(sys.platform != "linux", reason="ELF, and the words of Linux")
+def test_what_the_system_refuses_is_told_from_the_file(rule: str) -> None:
+    """What a test cannot have done to it (it may be root): from the facts and the errno alone."""
+    file, number, words = EVIDENCE[rule]
+    evidence = Evidence(fault=Fault.START, file=file, errno=number, strerror=os.strerror(number), command=(file.path,))
+    found = diagnose(evidence)
+    assert found.rule == rule
+    assert words in str(found)
+
+
+RAISED = 'Traceback (most recent call last):\n  File "/s/x", line 2, in <module>\n'
+WORDS = {
+    "python-cannot-open": "/usr/bin/python3: can't open file '/s/x.py': [Errno 13] Permission denied",
+    "python-damaged": "Fatal Python error: init_fs_encoding: failed to get the Python codec",
+    "python-permission": RAISED + "PermissionError: [Errno 13] Permission denied: '/etc/x.log'",
+    "python-escape": RAISED + "AttributeError: module 'cgi' has no attribute 'escape'",
+    "python-removed-module": RAISED + "ModuleNotFoundError: No module named 'cgi'",
+    "python-nul": '  File "/s/x", line 1\nSyntaxError: source code cannot contain null bytes',
+    "perl-cannot-open": 'Can\'t open perl script "/s/x": Permission denied',
+    "php-no-input": "No input file specified.",
+    "shell-crlf": "/s/x: line 2: $'\\r': command not found",
+    "shell-option": "/bin/sh: 0: Illegal option - ",
+    "env": "env: cannot run it",
+}
+
+
+@pytest.mark.parametrize("rule", WORDS)
+def test_what_a_program_wrote_is_understood(rule: str) -> None:
+    """Messages of programs in states or versions that this machine does not have."""
+    file = FileFacts(path="/s/x", size=9, head=b"#!/bin/sh\n")
+    stderr = WORDS[rule].encode()
+    found = diagnose(Evidence(fault=Fault.OUTPUT, file=file, cwd="/s", stderr=stderr, code=1, problem="x"))
+    assert found.rule == rule
+
+
+def test_every_rule_has_a_case() -> None:
+    """A rule without a script that it finds would be a guess."""
+    rules = set()
+    for module in (start, python, programs, ends, output):
+        text = inspect.getsource(module)
+        rules |= set(re.findall(r'rule="([a-z][\w-]+)"', text))
+        rules |= set(re.findall(r'_(?:at_line_1|made|said|placed)\(\s*\w+,\s*"([\w-]+)"', text))
+        rules |= {rule for rule, _, _ in getattr(module, "_SIGNALS", {}).values()}
+    cases = {case.rule for case in CASES} | set(EVIDENCE) | set(WORDS)
+    assert rules - cases == set()
+    assert len(rules) > 100
+
+
+def test_an_import_of_cgi_says_what_to_install() -> None:
+    """The most common failure after an upgrade to Python 3.13."""
+    stderr = WORDS["python-removed-module"].encode()
+    file = FileFacts(path="/s/x", size=9, head=f"#!{sys.executable}\n".encode())
+    found = diagnose(Evidence(fault=Fault.OUTPUT, file=file, cwd="/s", stderr=stderr, code=1))
+    assert str(found) == (
+        "the module 'cgi' is no part of Python since 3.13 in x line 2. pip install legacy-cgi brings it back."
+        f" Try: {sys.executable} -m pip install legacy-cgi It exited with status 1."
+    )
+
+
+SAMPLE = [
+    case for case in CASES if case.rule in ("crlf", "python-exception", "no-header", "perl-no-module", "php-error")
+]
+
+
+@pytest.mark.parametrize("kind", ["gunicorn", "dev"])
+def test_real_servers_log_the_cause_first(kind: str, site: Site, tmp_path: Path) -> None:
+    """The same line, before what the script wrote, in the log of a server in production and of wsgicgi-dev."""
+    with serving(kind, site.directory, tmp_path / "log") as server:
+        for case in SAMPLE:
+            put(site, case)
+            server.begin_log()
+            _, body = server.get(f"/cgi-bin/{case.name}")
+            assert str(site.directory).encode() not in body
+            wait_until(lambda: re.search(r" \[[0-9a-f]{16}\]\n", server.log), "the cause is in the log")
+            lines = [line for line in server.log.splitlines() if f"/cgi-bin/{case.name}: " in line]
+            assert case.words in lines[0]
+
+
+def test_standard_error_of_a_script_that_runs_is_not_held_back(site: Site, tmp_path: Path) -> None:
+    """Only for a moment: a slow script's lines are seen while it works."""
+    site.sh("slow", f"echo 'step 1' >&2; while ! [ -e {tmp_path}/go-on ]; do sleep 0.05; done; echo '{CT}'; echo\n")
+    with serving("gunicorn", site.directory, tmp_path / "log") as server:
+        client = threading.Thread(target=server.get, args=("/cgi-bin/slow",))
+        client.start()
+        wait_until(lambda: "/cgi-bin/slow: step 1\n" in server.log, "the line is in the log")
+        (tmp_path / "go-on").touch()
+        client.join(20)

@@ -7,7 +7,7 @@ import re
 
 from .base import Diagnosis, Evidence, cut, signal_name
 
-#: Part of the time that a script must have computed to be called busy; less when it is seen computing, for others do too.
+#: Part of the time that a script must have computed to be called busy; less when it is seen computing: others do too.
 BUSY = 0.6
 BUSY_NOW = 0.1
 

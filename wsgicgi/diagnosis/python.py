@@ -488,7 +488,8 @@ def _by_table(found: Traceback, evidence: Evidence) -> Diagnosis | None:
 ROWS = (
     Row(
         rule="python-encoding",
-        pattern=r"^SyntaxError: Non-UTF-8 code starting with '(?P<byte>[^']+)' in file (?P<file>.*) on line (?P<line>\d+)",
+        pattern=r"^SyntaxError: Non-UTF-8 code starting with '(?P<byte>[^']+)' in file (?P<file>.*)"
+        r" on line (?P<line>\d+)",
         what="the source is not saved as UTF-8: it has the byte {byte} in line {line}",
         remedy="Save it as UTF-8.",
         command="iconv -f latin1 -t UTF-8 {script} > fixed.py",
