@@ -424,7 +424,11 @@ AFTER_THE_HEADER = [
         line=2,
     ),
     py("python-exception", f"print('{CT}\\n', flush=True)\n1 / 0\n", "division by zero in x.py line 3", line=3),
-    py("python-exception", f"print('{CT}\\n')\nprint(x)\n", "The header was out already, so the answer is incomplete"),
+    py(
+        "python-exception",
+        f"print('{CT}\\n')\nprint(x)\n",
+        "It had printed the header already, so its answer is incomplete",
+    ),
     perl("perl-died", f'print "{CT}\\n\\n"; die "no database";\n', "no database in line 2", line=2),
     sh("last-words", f"echo '{CT}'; echo; echo oops >&2; exit 4\n", "exited with status 4 and wrote: oops"),
     sh("other", f"echo '{CT}'; echo; exit 4\n", "/cgi-bin/x.cgi: exited with status 4."),

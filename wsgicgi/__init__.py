@@ -16,7 +16,7 @@ The way of a request::
 A module imports only from the layers below its own:
 
     errors < config response listing conditional < paths < metavars diagnosis body client runners < pipes < exchange
-    < inquiry < debug_page < gateway static < app < check replay < devserver
+    < inquiry < debug_page < gateway static < app < replay < check < devserver
 
 Only ``runners`` starts processes; only ``exchange`` (with ``pipes`` and ``body``) moves bytes to and from a script;
 only ``paths`` and ``static`` look for files; only ``config`` reads settings from the environment.

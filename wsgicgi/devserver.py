@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 import waitress.server
 import waitress.wasyncore
 
-from . import __version__
+from . import __version__, check, replay
 from .app import Application
 from .config import Config, load
 from .errors import ConfigError, printable
 from .paths import PathRules, count_scripts, shown
+from .replay import Recorder
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -34,12 +35,18 @@ LOOP_SECONDS = 1
 #: Seconds that a terminated server gives running requests.
 GRACE = 8
 
+#: Sub-commands: each takes the words behind its name and gives the exit status.
+COMMANDS = {"check": check.main, "run": replay.run, "replay": replay.replay}
+
 DEMO_DIRECTORY = Path(__file__).parent / "demo"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; gives its exit status."""
-    options = _parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0] in COMMANDS:
+        return COMMANDS[words[0]](words[1:])
+    options = _parser().parse_args(words)
     try:
         app = Application(load(_settings(options), defaults={"debug": True}))
     except ConfigError as error:
@@ -47,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         sockets: dict[int, Any] = {}
-        server = _create_server(app, options.bind, options.port, sockets)
+        served = Recorder(app, options.record) if options.record else app
+        server = _create_server(app, served, options.bind, options.port, sockets)
     except (OSError, OverflowError, ValueError) as error:
         print(f"wsgicgi-dev: {_cannot_listen(error, options.bind, options.port)}", file=sys.stderr)
         return 1
@@ -60,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="wsgicgi-dev",
         description="Serve a directory and run its CGI scripts. For development: bind it to your own machine.",
+        epilog="Commands: wsgicgi-dev check [DIR], wsgicgi-dev run SCRIPT, wsgicgi-dev replay FILE; each has --help.",
     )
     parser.add_argument("port", metavar="PORT", type=int, nargs="?", default=8000, help="default: 8000; 0: a free one")
     parser.add_argument("-b", "--bind", metavar="ADDR", default="127.0.0.1", help="address; default: 127.0.0.1")
@@ -72,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         help="URL path of scripts, instead of /cgi-bin and /htbin; may be repeated",
     )
     parser.add_argument("--demo", action="store_true", help="serve a small site that shows scripts at work")
+    parser.add_argument("--record", metavar="DIR", help="keep each script's request and response, for replay")
     parser.add_argument("--version", action="version", version=f"wsgicgi {__version__}")
     group = parser.add_argument_group("settings", "each may also be given as a variable such as WSGICGI_TIMEOUT")
     for item in dataclasses.fields(Config):
@@ -97,14 +107,14 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
     return settings
 
 
-def _create_server(app: Application, host: str, port: int, sockets: dict[int, Any]) -> Any:
+def _create_server(app: Application, served: WSGIApplication, host: str, port: int, sockets: dict[int, Any]) -> Any:
     """A waitress server, whose sockets are put into the mapping.
 
     Any: one class for a single socket, another for several, with nothing in common.
     """
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     return waitress.server.create_server(
-        AccessLog(app, sys.stderr),
+        AccessLog(served, sys.stderr),
         map=sockets,
         host=host,
         port=port,

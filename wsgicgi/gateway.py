@@ -180,7 +180,7 @@ class _Gateway:
     def __init__(self, config: Config, runner: Runner | None) -> None:
         self.runner = RUNNERS["spawn"]() if runner is None else runner
         self._config = config
-        self._base = {**metavars.inherited(os.environ, config.pass_env), **metavars.native(config.env)}
+        self._base = base_variables(config)
         self._limits = Limits(timeout=config.timeout, max_time=config.max_time)
         self._has_warned = False
 
@@ -368,6 +368,11 @@ class _Gateway:
             }
         )
         return redirect_app(redirected, start_response)
+
+
+def base_variables(config: Config) -> dict[str, str]:
+    """The variables that every script gets: of the server's those on the list, and those of the settings."""
+    return {**metavars.inherited(os.environ, config.pass_env), **metavars.native(config.env)}
 
 
 def _interpreter(words: Sequence[str]) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ def nothing(evidence: Evidence) -> Diagnosis | None:
     """No byte of output."""
     if evidence.output:
         return None
-    idle = _never_called(evidence)
+    idle = never_called(evidence)
     if idle is not None:
         return idle
     if evidence.code == 0 and _daemonises(evidence):
@@ -54,7 +54,7 @@ def _daemonises(evidence: Evidence) -> bool:
     return bool(re.search(r"os\.fork\(|\bfork\b|&\s*$|nohup|setsid|daemon", text, re.MULTILINE))
 
 
-def _never_called(evidence: Evidence) -> Diagnosis | None:
+def never_called(evidence: Evidence) -> Diagnosis | None:
     """Functions that nothing calls, as where ``__name__`` is compared with a misspelt name."""
     if evidence.language != "Python" or not evidence.source:
         return None
