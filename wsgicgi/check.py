@@ -167,7 +167,7 @@ def check(config: Config, scripts: Sequence[str], *, runs: bool = False) -> Iter
             yield Finding(level=ERROR, file=file, diagnosis=found)
         elif runs:
             yield from _run(config, file)
-        elif hint := _no_header(evidence):
+        elif not _is_module(evidence) and (hint := _no_header(evidence)):
             yield Finding(level=WARNING, file=file, diagnosis=hint)
 
 
@@ -192,8 +192,12 @@ def offline(evidence: Evidence) -> Diagnosis | None:
         found = diagnose(dataclasses.replace(evidence, fault=Fault.OUTPUT, stderr=stderr, code=None, problem="?"))
         if found.rule not in ("other", "no-output", "last-words", "never-called", "python-main", "background"):
             return found
-    is_module = evidence.file.mode & 0o111 == 0 and not evidence.shebang  # something that scripts import
-    return None if is_module else never_called(evidence)
+    return None if _is_module(evidence) else never_called(evidence)
+
+
+def _is_module(evidence: Evidence) -> bool:
+    """Whether a ``.py`` is something that scripts import, as far as its looks tell."""
+    return evidence.file.mode & 0o111 == 0 and not evidence.shebang
 
 
 def _what_its_interpreter_says(evidence: Evidence) -> bytes:

@@ -307,6 +307,10 @@ class Exchange:
             self._is_end_told = True
             raise BadScriptOutput(f"{self._label}: {status} in the middle of its output")
 
+    def wait_for_exit(self, timeout: float) -> ExitStatus | None:
+        """How the script ended, if it does in time; there is no waiting for one that has not ended its output."""
+        return self._find_exit_status(timeout if self._output_ended else 0)
+
     def _find_exit_status(self, timeout: float) -> ExitStatus | None:
         if self.exit_status is None:
             self.exit_status = self._execution.wait(timeout)

@@ -1,8 +1,7 @@
 """What is known of one run of a script, and what of it goes to the log: first the cause of a failure, then the rest.
 
 Lines of standard error are held back for a moment, because most scripts that write some are about to fail: the line
-that says why comes first then, and the traceback below it. Those of a script that runs on go out a quarter of a second
-later.
+that says why comes first then, and the traceback below it. Those of a script that runs on go out a second later.
 """
 
 from __future__ import annotations
@@ -25,8 +24,10 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 #: Seconds and characters for which standard error is held back.
-HOLD_SECONDS = 0.25
+HOLD_SECONDS = 1.0
 HOLD_CHARACTERS = 64 * 1024
+#: Seconds that the end of a script may take after the end of its output, to be known as the cause of a failure.
+END_SECONDS = 1.0
 
 #: What is not shown to people, nor written to files: credentials by their usual names.
 SECRET_VARIABLES = ("AUTHORIZATION", "COOKIE", "PASSWORD", "PASSWD", "SECRET", "TOKEN", "API_KEY", "PRIVATE_KEY")
@@ -119,7 +120,7 @@ class Inquiry:
         """Note how things stand before the script is ended: the response will tell of it."""
         self._is_failing = True
         if self.exchange is not None:
-            self._exit_status = self.exchange.exit_status
+            self._exit_status = self.exchange.wait_for_exit(END_SECONDS)
             if self._exit_status is None:
                 self._activity = diagnosis.activity(self.exchange.pid)
 
@@ -143,7 +144,9 @@ class Inquiry:
 
     def look_for_crash(self) -> Diagnosis | None:
         """Why a script ended with an error whose answer is whole: only what it says of itself; else None."""
-        status = self.exchange.exit_status if self.exchange is not None else None
+        if self.exchange is None or not self.exchange.stderr_tail:
+            return None
+        status = self.exchange.wait_for_exit(END_SECONDS)
         if status is None or status.is_success:
             return None
         self._exit_status = status

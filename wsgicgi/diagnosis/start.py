@@ -172,7 +172,8 @@ def _displaced(evidence: Evidence, head: bytes) -> Diagnosis | None:
         number = next(n for n, line in enumerate(lines, 1) if line.strip())
         where = f"on line {number}" if number > 1 else "behind a blank"
         what = f"{file.path} does not begin with #!: that is {where}, and the kernel looks at the first two bytes only"
-        command = "sed -i '1s/^[[:space:]]*//;/./,$!d' " + quoted(file.path)
+        path = quoted(file.path)
+        command = f"sed -i '/[^[:space:]]/,$!d' {path} && sed -i '1s/^[[:space:]]*//' {path}"
         return _at_line_1(evidence, "displaced-shebang", what, "", command)
     if almost is not None:
         what = f"line 1 is {cut(lines[0], 80)!r}, which does not begin with #!"
