@@ -279,6 +279,8 @@ OTHERS = [
     perl("perl-syntax", f'print "{CT}\\n\\n"\nprint "x";\n', 'syntax error in line 3, near "print"', line=3),
     perl("perl-syntax", 'print "x;\n', "Can't find string terminator", line=2),
     perl("perl-syntax", "if (1) {\n print 1;\n", "Missing right curly", line=3),
+    perl("perl-syntax", "use warnings\nprint 1;\n", "a semicolon is missing after use warnings", line=3),
+    sh("shell-bash", "[ $REQUEST_METHOD == GET ] || exit 1\n", "== is bash's", line=2),
     perl("perl-strict", "use strict;\n$x = 1;\n", "the variable $x is not declared", line=3),
     perl("perl-bareword", "use strict;\nmy $x = hello;\n", 'the word "hello" in line 3', line=3),
     perl("perl-no-sub", "foo();\n", "there is no sub foo, which line 2 calls", line=2),
@@ -371,7 +373,7 @@ OTHERS = [
     sh("output-byte-order-mark", f"printf '\\357\\273\\277{CT}\\n\\nx'\n", "the output begins with a byte order mark"),
     sh("output-utf-16", "printf 'C\\0o\\0n\\0t\\0e\\0n\\0\\n\\0\\n\\0\\n\\n'\n", "printed as UTF-16"),
     sh("only-blank", "echo\n", "it prints only empty lines"),
-    sh("not-a-field", "printf 'Foo: 1\\nX B\\n\\n'\n", "output line 2 is not a header field: b'X B'"),
+    sh("no-header", "printf 'usage: x NAME\n'; exit 2\n", "it prints text without a header", line=2),
     Case(
         rule="source-printed",
         text=SH + "printf '<?php echo 1; ?>\\n\\n'\n",
@@ -403,6 +405,7 @@ OTHERS = [
     ruby("ruby-syntax", "def x\nputs 1\n", "Ruby: syntax error", line=3),
     ruby("ruby-no-library", "require 'no_such_library'\n", "Ruby has no library 'no_such_library'"),
     node("node-error", "console.log(x)\n", "Node: ReferenceError: x is not defined in line 2", line=2),
+    node("node-error", "JSON.parse('x')\n", "Node: SyntaxError: Unexpected token 'x'", line=2),
     node("node-error", "let x = ;\n", "Node: SyntaxError: Unexpected token ';' in line 2", line=2),
     node("node-no-module", "require('no-such-module')\n", "there is no Node module 'no-such-module'"),
     py("endless-loop", "while True: pass\n", "it computed all the time", settings={"timeout": 2}, status=504),
@@ -447,12 +450,19 @@ class Answer:
     diagnosis: Diagnosis | None
 
 
-def ask(site: Site, path: str, *, method: str = "GET", query: str = "", data: bytes = b"", **settings: Any) -> Answer:
+def ask(
+    site: Site,
+    path: str,
+    *,
+    method: str = "GET",
+    query: str = "",
+    environ: dict[str, Any] | None = None,
+    **settings: Any,
+) -> Answer:
     """One request to the application; its answer must be complete."""
     log = io.StringIO()
-    environ = EnvironBuilder(
-        path=path, method=method, query_string=query, data=data or None, errors_stream=log
-    ).get_environ()
+    given = environ or {}
+    environ = EnvironBuilder(path=path, method=method, query_string=query, errors_stream=log).get_environ() | given
     app = create_app(site.directory, **settings)
     try:
         started: list[str] = []
@@ -642,3 +652,13 @@ def test_standard_error_of_a_script_that_runs_is_not_held_back(site: Site, tmp_p
         wait_until(lambda: "/cgi-bin/slow: step 1\n" in server.log, "the line is in the log")
         (tmp_path / "go-on").touch()
         client.join(20)
+
+
+def test_a_shell_that_goes_on_after_an_error_is_explained(site: Site) -> None:
+    """The answer is good as far as the shell can tell; the log says what was meant."""
+    site.sh("x", f"echo '{CT}'; echo; name = Joe; echo $name\n")
+    answer = ask(site, "/cgi-bin/x")
+    assert (answer.status, answer.diagnosis) == (200, None)
+    assert answer.log.startswith(
+        "/cgi-bin/x: line 2 runs 'name', and there is no such command. An assignment has no blanks around its =."
+    )

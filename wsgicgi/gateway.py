@@ -52,9 +52,9 @@ SOFTWARE = f"wsgicgi/{__version__}"
 
 #: What ``wsgicgi-dev`` calls itself in SERVER_SOFTWARE.
 DEV_SERVER = "wsgicgi"
-#: How often the end of a script that has written to standard error is looked for before its answer begins; each look
-#: takes ``exchange.SHORT_ANSWER_SECONDS`` at most.
-CRASH_LOOKS = 50
+#: How often the end of a script that seems to die is looked for before its answer begins; each look takes
+#: ``exchange.SHORT_ANSWER_SECONDS`` at most.
+CRASH_LOOKS = 200
 
 #: Local redirects that one request may take; Apache's LimitInternalRecursion is 10 too.
 MAX_LOCAL_REDIRECTS = 10
@@ -282,10 +282,11 @@ class _Gateway:
     ) -> int | None:
         """With ``debug``: a short answer whose script dies is not given, for what it died of is told instead.
 
-        A script that has written to standard error is given some time to end.
+        A script that has written what dying scripts write is given some time to end, and so is one that announced a
+        length, for it may be wrong.
         """
         for _ in range(CRASH_LOOKS):
-            if length is not None or not exchange.stderr_tail:
+            if length is not None or not (announced or inquiry.looks_dying()):
                 break
             length = exchange.body_length(announced)
         crash = inquiry.look_for_crash() if length is not None else None

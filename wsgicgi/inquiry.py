@@ -6,6 +6,7 @@ that says why comes first then, and the traceback below it. Those of a script th
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
 import time
@@ -32,6 +33,10 @@ END_SECONDS = 1.0
 #: What is not shown to people, nor written to files: credentials by their usual names.
 SECRET_VARIABLES = ("AUTHORIZATION", "COOKIE", "PASSWORD", "PASSWD", "SECRET", "TOKEN", "API_KEY", "PRIVATE_KEY")
 REDACTED = "(redacted)"
+
+
+# What says nothing but that a script ended with an error, which some do after a good answer.
+_NO_CRASH = ("last-words", "other")
 
 
 class Inquiry:
@@ -104,9 +109,15 @@ class Inquiry:
         self.flush()
 
     def end(self) -> None:
-        """Take the end of the run."""
-        if not self._is_failing:
-            self.flush()
+        """Take the end of the run. A shell goes on after its errors: they are explained too."""
+        if self._is_failing:
+            return
+        if self.diagnosis is None and self.exchange is not None and self.exchange.stderr_tail:
+            found = diagnosis.explain_shell(self.evidence(Fault.EXIT, ""))
+            if found is not None:
+                self.diagnosis = found
+                log(self.environ, f"{self.label}: {found}")
+        self.flush()
 
     def flush(self) -> None:
         """Write what was held back."""
@@ -142,6 +153,13 @@ class Inquiry:
         self.environ["wsgicgi.diagnosis"] = self.diagnosis
         return self.diagnosis
 
+    def looks_dying(self) -> bool:
+        """Whether what is on standard error so far is what scripts write when they die."""
+        if self.exchange is None or not self.exchange.stderr_tail:
+            return False
+        evidence = dataclasses.replace(self.evidence(Fault.EXIT, ""), code=1)
+        return diagnosis.diagnose(evidence).rule not in _NO_CRASH
+
     def look_for_crash(self) -> Diagnosis | None:
         """Why a script ended with an error whose answer is whole: only what it says of itself; else None."""
         if self.exchange is None or not self.exchange.stderr_tail:
@@ -151,7 +169,7 @@ class Inquiry:
             return None
         self._exit_status = status
         found = diagnosis.diagnose(self.evidence(Fault.EXIT, str(status)))
-        return None if found.rule in ("last-words", "other") else found
+        return None if found.rule in _NO_CRASH else found
 
     def look_at_names(self, fields: Sequence[tuple[str, str]]) -> Diagnosis | None:
         """A header field whose name is nearly that of one which the answer lacks."""

@@ -20,6 +20,7 @@ __all__ = [
     "FileFacts",
     "activity",
     "diagnose",
+    "explain_shell",
     "look_at",
     "source_of",
 ]
@@ -43,6 +44,11 @@ def diagnose(evidence: Evidence) -> Diagnosis:
     if found is None:
         return Diagnosis(rule="other", what=evidence.problem.rstrip("."), remedy=_advice(evidence))
     return _with_place(with_evidence(found, _circumstances(evidence, found)), evidence)
+
+
+def explain_shell(evidence: Evidence) -> Diagnosis | None:
+    """What a shell complained of and went on from; None when there is no such thing."""
+    return programs.in_shell(evidence) if evidence.language == "shell" else None
 
 
 def _circumstances(evidence: Evidence, found: Diagnosis) -> str:

@@ -164,7 +164,8 @@ _TEXTS = (
     (r"<\?php", "PHP"),
     (r"^\s*#\s*include\s*[<\"]", "C"),
     (r"^\s*use (strict|warnings|CGI)\b|^\s*(my|our) [$@%]", "Perl"),
-    (r"^(import|from) \w+|^def \w+\(.*\):|^print\(", "Python"),
+    (r"^\s*print\b.*[\"'] *;\s*$", "Perl"),
+    (r"^(import|from) \w+|^def \w+\(.*\):|^print\b", "Python"),
     (r"^\s*(<!doctype|<html)\b", "HTML"),
     (r"^\s*(const|let|var) \w+ *=|^\s*console\.log", "JavaScript"),
     (r"^\s*echo\b", "shell"),
@@ -201,7 +202,7 @@ class Diagnosis:
     def __str__(self) -> str:
         """Everything in one line, the cause first."""
         place = self.where
-        is_said = not place or place in self.what or bool(self.line and f"line {self.line}" in self.what)
+        is_said = not place or place in self.what or re.search(rf"(?<!output )\bline {self.line}\b", self.what)
         what = self.what if is_said else f"{self.what} ({place})"
         parts = [f"{what}." if what[-1:] not in ".!?" else what, self.remedy]
         if self.command:

@@ -111,8 +111,11 @@ def find_program(name: str, path: str | None = None) -> str:
 def nearest_program(name: str, path: str | None = None) -> str:
     """The program that somebody who wrote this name most likely meant, or ""."""
     base = os.path.basename(name)
-    for candidate in (base, *_OTHER_NAMES.get(re.sub(r"[\d.]+$", "", base), ()), re.sub(r"[\d.]+$", "", base)):
-        if candidate and (found := find_program(candidate, path)):
+    stem = re.sub(r"[\d.]+$", "", base)
+    candidates = [other for other in (base, *_OTHER_NAMES.get(stem, ()), stem) if other]
+    beside = [os.path.join(os.path.dirname(name), other) for other in candidates if os.path.isabs(name)]
+    for candidate in (*beside, *candidates):
+        if found := find_program(candidate, path):
             return found
     names = [known for known in _KNOWN_PROGRAMS if find_program(known, path)]
     close = difflib.get_close_matches(base, names, n=1, cutoff=0.6)

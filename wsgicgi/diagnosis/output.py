@@ -261,9 +261,13 @@ def body_first(evidence: Evidence) -> Diagnosis | None:
             "Ruby": "Write $stdout.sync = true at the top.",
         }[evidence.language]
         line = source[: found.start()].count("\n") + 1
-        what = f"the header waits in a buffer while {found[0].strip()} writes past it: {what}"
+        writer = found[0].strip(" .(") or "a command"
+        what = f"the header waits in a buffer while {writer} writes past it: {what}"
         return _placed(evidence, "unflushed-header", what, flush, line)
-    return _placed(evidence, "late-header", what, "Print nothing before the header.", place)
+    remedy = "Print nothing before the header."
+    if evidence.language == "C":
+        remedy += " If it is printed first, call fflush(stdout) before another program writes."
+    return _placed(evidence, "late-header", what, remedy, place)
 
 
 def body_only(evidence: Evidence) -> Diagnosis | None:
@@ -320,17 +324,11 @@ def wrong_status(evidence: Evidence) -> Diagnosis | None:
 
 def text_first(evidence: Evidence) -> Diagnosis | None:
     """Whatever else stands where the header should."""
-    if "is not a header field" not in evidence.problem and "the output ended inside" not in evidence.problem:
+    if _NO_FIELD not in evidence.problem and "the output ended inside" not in evidence.problem:
         return None
     first = _line(evidence, 0)
-    what = re.sub(r" It (exited|was killed).*", "", evidence.problem).rstrip(".")
-    if not _FIELD.match(first):
-        what = f"it prints text without a header: output line 1 {_NO_FIELD}: {quote_bytes(first)}"
-        header = _header_for(evidence, "text/plain")
-        return _placed(evidence, "no-header", what, _RULE, _find(evidence, first), header)
-    bad = re.search(r"output line (\d+) is not", evidence.problem)
-    line = _line(evidence, int(bad[1]) - 1) if bad else first
-    return _placed(evidence, "not-a-field", what, "", _find(evidence, line))
+    what = f"it prints text without a header: output line 1 {_NO_FIELD}: {quote_bytes(first)}"
+    return _placed(evidence, "no-header", what, _RULE, _find(evidence, first), _header_for(evidence, "text/plain"))
 
 
 #: In the order in which they are asked.

@@ -83,6 +83,12 @@ PERL = (
         command="perl -c {script}",
     ),
     Row(
+        rule="perl-syntax",
+        pattern=rf"^Unknown warnings category '[^']*'{_AT}",
+        what="Perl: a semicolon is missing after use warnings, before line {line}",
+        command="perl -c {script}",
+    ),
+    Row(
         rule="perl-strict",
         pattern=rf"^Global symbol \"(?P<name>[^\"]+)\" requires explicit package name.*{_AT}",
         what="Perl: the variable {name} is not declared, which use strict demands, in line {line}",
@@ -126,6 +132,9 @@ PERL_DIED = Row(
     what="Perl: {message} in line {line}",
 )
 
+# What Perl says after the cause.
+_PERL_FOLLOWS = re.compile(r"BEGIN failed--|Compilation failed in require|Execution of .* aborted|\t")
+
 _SHELL_AT = r"^(?P<file>[^\n:]+): (?:line )?(?P<line>\d+): "
 
 SHELL = (
@@ -152,6 +161,13 @@ SHELL = (
         pattern=_SHELL_AT + r"(?P<message>Bad substitution|Syntax error: \"\(\" unexpected"
         r"|Syntax error: redirection unexpected|Syntax error: Bad for loop variable)",
         what="line {line}: {message}: this is written for bash, and sh runs it",
+        command="sed -i '1s|.*|#!/bin/bash|' {script}",
+    ),
+    Row(
+        rule="shell-bash",
+        pattern=_SHELL_AT + r"(?P<word>\[|test): [^\n]*unexpected operator",
+        what="line {line}: {word} does not know an operator: == is bash's",
+        remedy="Write = for ==, or let bash run it.",
         command="sed -i '1s|.*|#!/bin/bash|' {script}",
     ),
     Row(
@@ -207,7 +223,8 @@ def shell_command(evidence: Evidence) -> Diagnosis | None:
         return None
     word, line = found["word"].split(" ")[0], int(found["line"])
     path = evidence.metavars.get("PATH")
-    if word.endswith("="):
+    text = evidence.source[line - 1] if line <= len(evidence.source) else ""
+    if re.search(rf"(?:^|[\s;&|]){re.escape(word)}\s+=", text):
         remedy = "An assignment has no blanks around its =."
     elif facts.find_program(word) and not facts.find_program(word, path):
         remedy = f"It is {facts.find_program(word)}, which is not on the PATH of scripts ({path})."
@@ -281,6 +298,12 @@ OTHERS = (
     Row(
         rule="node-error",
         pattern=r"^(?P<file>/[^\n:]+):(?P<line>\d+)\n(?:[^\n]*\n)*?(?P<message>[A-Z]\w*Error(?: \[\w+\])?: [^\n]+)",
+        what="Node: {message} in line {line}",
+    ),
+    Row(
+        rule="node-error",
+        pattern=r"^(?P<message>[A-Z]\w*Error(?: \[\w+\])?: [^\n]+)\n(?:\s+at [^\n]*\n)*?"
+        r"\s+at [^\n]*?\(?(?P<file>/[^\n():]+):(?P<line>\d+):\d+\)?",
         what="Node: {message} in line {line}",
     ),
     Row(
@@ -358,6 +381,11 @@ def by_table(evidence: Evidence) -> Diagnosis | None:
     return None
 
 
+def in_shell(evidence: Evidence) -> Diagnosis | None:
+    """The tables of shells alone."""
+    return _rows(SHELL, evidence) or shell_command(evidence)
+
+
 def php_output(evidence: Evidence) -> Diagnosis | None:
     """PHP's errors, where it shows them in the page instead."""
     if evidence.language != "PHP":
@@ -370,14 +398,15 @@ def perl_died(evidence: Evidence) -> Diagnosis | None:
     """The last words of a Perl script that ended with an error."""
     if not evidence.code or evidence.language != "Perl":
         return None
-    return PERL_DIED.judge(evidence.error_text, evidence)
+    lines = [line for line in evidence.error_text.splitlines() if not _PERL_FOLLOWS.match(line)]
+    return PERL_DIED.judge("\n".join(lines), evidence)
 
 
 def last_words(evidence: Evidence) -> Diagnosis | None:
     """A script that ended with an error: the last line that it wrote to standard error."""
     if not evidence.code:
         return None
-    lines = [line.strip() for line in evidence.error_text.splitlines() if line.strip()]
+    lines = [line.strip() for line in evidence.error_text.splitlines() if line.strip() and "Node.js v" not in line]
     if not lines:
         return None
     return Diagnosis(

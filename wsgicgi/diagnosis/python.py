@@ -368,7 +368,9 @@ def _file(found: Traceback, evidence: Evidence) -> Diagnosis | None:
     if number == 2:
         what = f"FileNotFoundError: there is no file {path!r}{_at(found)}"
         if os.path.isabs(path):
-            return _made(found, "python-no-file", what, f"Looked for as {path}.")
+            directory = os.path.dirname(path)
+            remedy = "" if os.path.isdir(directory) else f"There is no directory {directory} either."
+            return _made(found, "python-no-file", what, remedy)
         elsewhere = facts.find_upwards(os.path.dirname(evidence.cwd), os.path.basename(path))
         there = f" There is {elsewhere}." if elsewhere else ""
         remedy = f"Scripts run in their own directory: it looked for {full}.{there}"
@@ -499,6 +501,12 @@ ROWS = (
         pattern=r"^Unknown option: -(?P<option>.?)\nusage: (?P<python_file>\S*python\S*)",
         what="line 1 gives Python an option that it does not know; all that follows the interpreter is one word there",
         remedy="Give one option, or use #!/usr/bin/env -S.",
+    ),
+    Row(
+        rule="python-cannot-open",
+        pattern=r"can't open file '(?P<file>[^']+)': \[Errno 2\] (?P<message>.*)",
+        what="it starts Python with {file}: {message}",
+        remedy="Scripts run in their own directory.",
     ),
     Row(
         rule="python-cannot-open",

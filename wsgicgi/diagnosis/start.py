@@ -188,9 +188,11 @@ def _no_shebang(evidence: Evidence, head: bytes, text: str) -> Diagnosis | None:
             return _at_line_1(evidence, "foreign-program", f"{file.path} is {kind}", remedy)
     language = evidence.language
     if language == "C":
-        program = re.sub(r"\.c$", "", file.path) + ("" if file.path.endswith(".c") else ".cgi")
+        stem = os.path.splitext(file.path)[0]
+        source, program = f"{stem}.c", file.path if not file.path.endswith(".c") else f"{stem}.cgi"
+        move = "" if file.path == source else f"mv {quoted(file.path)} {quoted(source)} && "
         what = f"{file.path} is C source, no program, and does not begin with #!"
-        command = f"cc -o {quoted(program)} {quoted(file.path)}"
+        command = f"{move}cc -o {quoted(program)} {quoted(source)}"
         return _at_line_1(evidence, "c-source", what, "Compile it.", command)
     if language == "HTML":
         what = f"{file.path} is an HTML page, no program, and does not begin with #!"
