@@ -152,6 +152,7 @@ def test_a_script_that_dies_after_its_header_is_told_of(site: Site) -> None:
         ("/cgi-bin/x.sh", 403, "is not executable (mode 0644)"),
         ("/cgi-bin/X.SH", 404, "cgi-bin/x.sh."),
         ("/cgi-bin/y.py", 404, "cgi-bin/y.py.txt."),
+        ("/cgi-bin/link", 404, "is a symbolic link to nowhere, which does not exist"),
         ("/cgi-bin/", 403, "is a directory, and CGI directories are not listed"),
     ],
 )
@@ -159,6 +160,7 @@ def test_what_was_not_run_is_told_of(site: Site, path: str, status: int, words: 
     """No x bit, another name: before anything started."""
     site.sh("x.sh", "echo\n", mode=0o644)
     site.script("y.py.txt", "")
+    (site.directory / "cgi-bin" / "link").symlink_to("nowhere")
     answer = page_of(site, path)
     assert answer[0] == status
     assert words in answer[1]

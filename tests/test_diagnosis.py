@@ -8,6 +8,7 @@ import inspect
 import io
 import os
 import re
+import subprocess
 import sys
 import threading
 from dataclasses import dataclass, field
@@ -662,3 +663,20 @@ def test_a_shell_that_goes_on_after_an_error_is_explained(site: Site) -> None:
     assert answer.log.startswith(
         "/cgi-bin/x: line 2 runs 'name', and there is no such command. An assignment has no blanks around its =."
     )
+
+
+def test_a_file_system_that_runs_nothing_is_named(tmp_path: Path) -> None:
+    """chmod would not help there; the test has a mount of its own where it may have one."""
+    unshare = find("unshare", package="util-linux")
+    test = (
+        "import sys, wsgicgi.diagnosis as d\n"
+        "print(d.why_not_executable(sys.argv[1]).rule, d.look_at(sys.argv[1]).is_noexec)\n"
+    )
+    steps = """mount -t tmpfs -o noexec tmpfs "$1" &&
+    echo '#!/bin/sh' > "$1/x" && chmod 755 "$1/x" && exec "$2" -c "$3" "$1/x" """
+    command = [unshare, "--mount", "--map-root-user", "sh", "-c", steps, "sh", str(tmp_path), sys.executable, test]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if "noexec" not in done.stdout:
+        assert "denied" in done.stderr or "not permitted" in done.stderr, done.stderr
+        pytest.skip("no mounts here")
+    assert done.stdout == "noexec True\n"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from .diagnosis import Diagnosis, source_of
+from .diagnosis import Diagnosis, source_of, why_not_executable
 from .errors import GatewayError, NotFound, printable, request_id
 from .inquiry import REDACTED, Inquiry, is_secret, shell_command
 from .paths import shown
@@ -67,19 +67,24 @@ def html(error: GatewayError, inquiry: Inquiry) -> bytes:
     )
 
 
-def refusal_html(error: GatewayError, environ: WSGIEnvironment) -> bytes:
+def refusal_html(error: GatewayError, environ: WSGIEnvironment, found: Diagnosis) -> bytes:
     """Show why nothing was run for a request."""
-    what, _, command = str(error).partition(" Try: ")
-    path = shown(environ.get("PATH_INFO", ""))
-    what = what.removeprefix(f"{path}: ")
-    remedy = _nearest_name(what) if isinstance(error, NotFound) else ""
-    diagnosis = Diagnosis(rule="refused", what=what, remedy=remedy, command=command)
-    return _render(error, environ, diagnosis)
+    return _render(error, environ, found)
 
 
-def _nearest_name(what: str) -> str:
-    """For a script that is not there: the file that may be meant, in a sentence."""
+def refusal(error: GatewayError, url: str) -> Diagnosis:
+    """What an error says of a request that nothing was run for, with the file that may be meant."""
+    what, _, command = str(error).removeprefix(f"{url}: ").partition(" Try: ")
     place = what.rpartition("there is no ")[2]
+    if isinstance(error, NotFound) and os.path.isabs(place):
+        if os.path.islink(place):
+            return why_not_executable(place)
+        return Diagnosis(rule="no-script", what=what, remedy=_nearest_name(place))
+    return Diagnosis(rule="refused", what=what, command=command)
+
+
+def _nearest_name(place: str) -> str:
+    """For a script that is not there: the file that may be meant, in a sentence."""
     directory, name = os.path.split(place)
     try:
         names = sorted(os.listdir(directory))

@@ -66,7 +66,11 @@ class Forbidden(GatewayError):
 
 
 class ScriptForbidden(Forbidden):
-    """The URL names a file below a CGI directory that may not run."""
+    """The URL names a file below a CGI directory that may not run; ``file`` is that file where its looks tell why."""
+
+    def __init__(self, message: str, *, file: str = "") -> None:
+        super().__init__(message)
+        self.file = file
 
 
 class MethodNotAllowed(GatewayError):

@@ -18,7 +18,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import __version__, body, debug_page, metavars
+from . import __version__, body, debug_page, diagnosis, metavars
 from .client import presence
 from .config import Config, load
 from .diagnosis import Fault
@@ -32,6 +32,7 @@ from .errors import (
     ScriptCannotStart,
     ScriptFailed,
     ScriptForbidden,
+    ScriptNotFound,
     TooManyRedirects,
     error_response,
     log,
@@ -247,8 +248,8 @@ class _Gateway:
                 if config.debug:
                     length = self._look_for_crash(inquiry, exchange, length, announced)
             self._look_at_names(inquiry, head)
-        except BaseException:
-            inquiry.begin_failure()
+        except BaseException as error:
+            inquiry.begin_failure(error)
             exchange.close()
             raise
         return exchange, head, length
@@ -266,7 +267,16 @@ class _Gateway:
 
     def refuse(self, error: GatewayError, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request that no script was started for."""
-        page = debug_page.refusal_html(error, environ) if self._shows(environ) and str(error) else None
+        url = shown(environ.get("PATH_INFO", ""))
+        if isinstance(error, ScriptForbidden) and error.file:
+            why = environ["wsgicgi.diagnosis"] = diagnosis.why_not_executable(error.file)
+            error = ScriptForbidden(f"{url}: {why}")
+        page = None
+        if str(error) and self._shows(environ):
+            found = environ.get("wsgicgi.diagnosis") or debug_page.refusal(error, url)
+            page = debug_page.refusal_html(error, environ, found)
+            if isinstance(error, ScriptNotFound):  # not logged elsewhere
+                log(environ, f"{url}: {found}")
         return error_response(error, environ, start_response, debug_page=page)
 
     def _shows(self, environ: WSGIEnvironment) -> bool:

@@ -127,13 +127,14 @@ class Inquiry:
 
     # -- a failure that becomes the response
 
-    def begin_failure(self) -> None:
+    def begin_failure(self, error: BaseException) -> None:
         """Note how things stand before the script is ended: the response will tell of it."""
         self._is_failing = True
-        if self.exchange is not None:
-            self._exit_status = self.exchange.wait_for_exit(END_SECONDS)
-            if self._exit_status is None:
-                self._activity = diagnosis.activity(self.exchange.pid)
+        if self.exchange is None:
+            return
+        if isinstance(error, ScriptTimeout):
+            self._activity = diagnosis.activity(self.exchange.pid)
+        self._exit_status = self.exchange.wait_for_exit(END_SECONDS if isinstance(error, BadScriptOutput) else 0)
 
     def judge(self, error: GatewayError) -> GatewayError:
         """The same error, with the cause in its message."""
@@ -173,10 +174,11 @@ class Inquiry:
 
     def look_at_names(self, fields: Sequence[tuple[str, str]]) -> Diagnosis | None:
         """A header field whose name is nearly that of one which the answer lacks."""
+        if misspelt_name(fields) is None:
+            return None
         file = str(self.script.file)
         self.diagnosis = misspelt_name(fields, file, diagnosis.source_of(file))
-        if self.diagnosis is not None:
-            self.environ["wsgicgi.diagnosis"] = self.diagnosis
+        self.environ["wsgicgi.diagnosis"] = self.diagnosis
         return self.diagnosis
 
     def evidence(self, fault: Fault, problem: str, error: OSError | None = None) -> Evidence:

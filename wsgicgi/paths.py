@@ -236,7 +236,7 @@ def _script(rules: PathRules, place: str, mode: int, path: str, *, used: int) ->
     command = _command(rules, place)
     if command is None:
         raise ScriptForbidden(
-            f"{url}: {place} is not executable (mode {stat.S_IMODE(mode):04o}). Try: chmod 755 {place}"
+            f"{url}: {place} is not executable (mode {stat.S_IMODE(mode):04o}). Try: chmod 755 {place}", file=place
         )
     rest = path
     script_path = ""

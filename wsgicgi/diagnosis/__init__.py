@@ -6,6 +6,8 @@ at the machine; the rest judges. The same rules serve the log, the page of ``deb
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import replace
 
 from . import ends, output, programs, python, start
@@ -23,6 +25,7 @@ __all__ = [
     "explain_shell",
     "look_at",
     "source_of",
+    "why_not_executable",
 ]
 
 #: What was written to standard error, by language, before anything else is looked at.
@@ -44,6 +47,14 @@ def diagnose(evidence: Evidence) -> Diagnosis:
     if found is None:
         return Diagnosis(rule="other", what=evidence.problem.rstrip("."), remedy=_advice(evidence))
     return _with_place(with_evidence(found, _circumstances(evidence, found)), evidence)
+
+
+def why_not_executable(file: str) -> Diagnosis:
+    """Why a file may not be executed: its mode, its owner, or where it is."""
+    strerror = os.strerror(errno.EACCES)
+    return diagnose(
+        Evidence(fault=Fault.START, file=look_at(file), command=(file,), errno=errno.EACCES, strerror=strerror)
+    )
 
 
 def explain_shell(evidence: Evidence) -> Diagnosis | None:

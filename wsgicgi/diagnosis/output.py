@@ -351,7 +351,7 @@ RULES = (
 _MEANT = ("Content-Type", "Location", "Set-Cookie", "Status")
 
 
-def misspelt_name(fields: Sequence[tuple[str, str]], file: str, source: tuple[str, ...]) -> Diagnosis | None:
+def misspelt_name(fields: Sequence[tuple[str, str]], file: str = "", source: tuple[str, ...] = ()) -> Diagnosis | None:
     """A field that is correct, but of no known name, and nearly that of one which the answer lacks."""
     names = [name.lower() for name, _ in fields]
     for name, value in fields:
