@@ -601,6 +601,15 @@ def test_what_a_program_wrote_is_understood(rule: str) -> None:
     assert found.rule == rule
 
 
+def test_a_script_that_may_not_be_read_is_told_from_its_mode() -> None:
+    """Executable, but not readable for its interpreter: each interpreter has its own words for that."""
+    file = FileFacts(path="/s/x", mode=0o711, owner="eve", size=9, head=b"#!/bin/sh\n")
+    stderr = b"/bin/sh: 0: cannot open /s/x: Permission denied\n"
+    found = diagnose(Evidence(fault=Fault.OUTPUT, file=file, cwd="/s", stderr=stderr, code=2, problem="x"))
+    assert found.rule == "unreadable"
+    assert found.command == "chmod 755 /s/x"
+
+
 def test_every_rule_has_a_case() -> None:
     """A rule without a script that it finds would be a guess."""
     rules = set()
@@ -609,7 +618,7 @@ def test_every_rule_has_a_case() -> None:
         rules |= set(re.findall(r'rule="([a-z][\w-]+)"', text))
         rules |= set(re.findall(r'_(?:at_line_1|made|said|placed)\(\s*\w+,\s*"([\w-]+)"', text))
         rules |= {rule for rule, _, _ in getattr(module, "_SIGNALS", {}).values()}
-    cases = {case.rule for case in CASES} | set(EVIDENCE) | set(WORDS)
+    cases = {case.rule for case in CASES} | set(EVIDENCE) | set(WORDS) | {"unreadable"}
     assert rules - cases == set()
     assert len(rules) > 100
 
@@ -621,7 +630,7 @@ def test_an_import_of_cgi_says_what_to_install() -> None:
     found = diagnose(Evidence(fault=Fault.OUTPUT, file=file, cwd="/s", stderr=stderr, code=1))
     assert str(found) == (
         "the module 'cgi' is no part of Python since 3.13 in x line 2. pip install legacy-cgi brings it back."
-        f" Try: {sys.executable} -m pip install legacy-cgi It exited with status 1."
+        f" It exited with status 1. Try: {sys.executable} -m pip install legacy-cgi"
     )
 
 

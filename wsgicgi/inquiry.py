@@ -197,6 +197,7 @@ class Inquiry:
             output=exchange.output_head if exchange is not None else b"",
             code=status.code if status is not None and not status.signal else None,
             signal=status.signal if status is not None else 0,
+            user=diagnosis.own_user(),
             activity=self._activity,
             metavars=self.invocation.metavars,
             source=diagnosis.source_of(file),

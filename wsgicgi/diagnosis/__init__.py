@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from . import ends, output, programs, python, start
 from .base import Activity, Diagnosis, Evidence, Fault, FileFacts, first, with_evidence
-from .facts import activity, look_at, source_of
+from .facts import activity, look_at, own_user, source_of
 
 __all__ = [
     "Activity",
@@ -24,12 +24,13 @@ __all__ = [
     "diagnose",
     "explain_shell",
     "look_at",
+    "own_user",
     "source_of",
     "why_not_executable",
 ]
 
 #: What was written to standard error, by language, before anything else is looked at.
-_WORDS = (*python.RULES, *programs.RULES)
+_WORDS = (programs.unreadable, *python.RULES, *programs.RULES)
 
 
 def diagnose(evidence: Evidence) -> Diagnosis:
@@ -53,7 +54,14 @@ def why_not_executable(file: str) -> Diagnosis:
     """Why a file may not be executed: its mode, its owner, or where it is."""
     strerror = os.strerror(errno.EACCES)
     return diagnose(
-        Evidence(fault=Fault.START, file=look_at(file), command=(file,), errno=errno.EACCES, strerror=strerror)
+        Evidence(
+            fault=Fault.START,
+            file=look_at(file),
+            command=(file,),
+            errno=errno.EACCES,
+            strerror=strerror,
+            user=own_user(),
+        )
     )
 
 

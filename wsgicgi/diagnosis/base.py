@@ -89,6 +89,7 @@ class Evidence:
         output: The first bytes of its output.
         code: Its exit status; None when it did not end by itself or nobody knows.
         signal: The number of the signal that ended it, or 0.
+        user: Whose rights it had, or "" when that is not known.
         activity: What it was doing, when its time was up.
         metavars: What it was given.
         source: Its lines, where they are text.
@@ -105,6 +106,7 @@ class Evidence:
     output: bytes = b""
     code: int | None = None
     signal: int = 0
+    user: str = ""
     activity: Activity | None = None
     metavars: Mapping[str, str] = field(default_factory=dict)
     source: tuple[str, ...] = ()
@@ -200,14 +202,13 @@ class Diagnosis:
         return f"{self.file}:{self.line}" if self.line else self.file
 
     def __str__(self) -> str:
-        """Everything in one line, the cause first."""
+        """Everything in one line, the cause first, what to paste last."""
         place = self.where
         is_said = not place or place in self.what or re.search(rf"(?<!output )\bline {self.line}\b", self.what)
         what = self.what if is_said else f"{self.what} ({place})"
-        parts = [f"{what}." if what[-1:] not in ".!?" else what, self.remedy]
+        parts = [f"{what}." if what[-1:] not in ".!?" else what, self.remedy, self.evidence]
         if self.command:
             parts.append(f"Try: {self.command}")
-        parts.append(self.evidence)
         return " ".join(part for part in parts if part)
 
 

@@ -163,7 +163,7 @@ def describe_mode(path: str) -> str:
     return f"owned by {user_name(found.st_uid)}, mode {stat.S_IMODE(found.st_mode):04o}"
 
 
-def runner_name() -> str:
+def own_user() -> str:
     """The user whose rights this process has."""
     return user_name(os.geteuid()) if hasattr(os, "geteuid") else ""
 

@@ -7,7 +7,7 @@ import os
 import re
 
 from . import facts, start
-from .base import Diagnosis, Evidence, Row, cut
+from .base import Diagnosis, Evidence, Row, cut, quoted
 
 # Debian's packages of Perl modules are lib<name>-perl, but for these (a module's name begins with the key).
 _PERL_PACKAGES = {
@@ -248,6 +248,21 @@ def env_refused(evidence: Evidence) -> Diagnosis | None:
     if judged is not None:
         return judged
     return Diagnosis(rule="env", what=f"env says: {cut(found[1])}", file=evidence.file.path, line=1)
+
+
+def unreadable(evidence: Evidence) -> Diagnosis | None:
+    """An interpreter that may not read the script; executing it is another right."""
+    path = evidence.file.path
+    found = re.search(rf"^[^\n]*{re.escape(path)}[^\n]*Permission denied", evidence.error_text, re.MULTILINE)
+    if found is None or evidence.file.mode & 0o004:
+        return None
+    return Diagnosis(
+        rule="unreadable",
+        what=f"{path} may not be read by everyone (mode {evidence.file.mode:04o}, owned by {evidence.file.owner}), and"
+        " its interpreter must read it",
+        file=path,
+        command=f"chmod 755 {quoted(path)}",
+    )
 
 
 PHP = (

@@ -353,13 +353,15 @@ def _file(found: Traceback, evidence: Evidence) -> Diagnosis | None:
     number, path = int(name[1]), name[2]
     full = os.path.join(evidence.cwd, path)
     if number == 13:
-        place = full if os.path.exists(full) else os.path.dirname(full)
+        place = full if os.path.exists(full) else os.path.dirname(full).rstrip("/") or "/"
         state = facts.describe_mode(place)
-        what = f"PermissionError: it may not use {path!r}{_at(found)}"
-        remedy = f"{place} is {state}." if state else ""
-        who = facts.runner_name()
-        remedy += f" Scripts of this server run as {who}." if who and who != "root" else ""
-        return _made(found, "python-permission", what, remedy.strip(), f"ls -ld {quoted(place)}")
+        what = f"PermissionError: permission denied for {path!r}{_at(found)}"
+        remedy = f"{place} is {state}, and the script runs as {evidence.user or 'another user'}."
+        command = f"ls -ld {quoted(place)}"
+        if place == evidence.cwd and evidence.user:
+            remedy += " Let it write into a directory of its own that is not one for scripts."
+            command = f"install -d -o {evidence.user} {quoted(os.path.join(os.path.dirname(place), 'data'))}"
+        return _made(found, "python-permission", what, remedy, command)
     if number == 2 and re.search(r"subprocess\.py|_execute_child", found.text):
         what = f"it starts the program {path!r}, which is not on PATH{_at(found)}"
         nearest = facts.nearest_program(path)

@@ -76,9 +76,8 @@ def not_executable(evidence: Evidence) -> Diagnosis | None:
             command=f"chmod 755 {path}",
         )
     if evidence.errno == errno.EACCES and not file.closed_directory and not file.mode & 0o001:
-        who = facts.runner_name()
         what = f"{file.path} may not be executed by everyone (mode {file.mode:04o}, owned by {file.owner})"
-        remedy = f"This server's user is {who}." if who else ""
+        remedy = f"It is to run as {evidence.user}." if evidence.user else ""
         return Diagnosis(
             rule="not-executable-by-us", what=what, file=file.path, remedy=remedy, command=f"chmod 755 {path}"
         )
