@@ -177,6 +177,13 @@ PYTHON = [
         "import each other in a circle",
         files={"cgi-bin/a.py": "from b import x\ny = 1\n", "cgi-bin/b.py": "from a import y\nx = 1\n"},
     ),
+    py(
+        "python-hidden-module",
+        "import calendar\ncalendar.month(2026, 1)\n",
+        "/calendar.py hides Python's own module 'calendar'",
+        files={"cgi-bin/calendar.py": "x = 1\n"},
+    ),
+    py("python-import", "import json.nothing\n", "No module named 'json.nothing'", line=2),
     py("python-import", "from os import nothing_there\n", "cannot import name 'nothing_there' from 'os'", line=2),
     py(
         "python-exception",

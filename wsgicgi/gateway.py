@@ -53,8 +53,9 @@ SOFTWARE = f"wsgicgi/{__version__}"
 
 #: What ``wsgicgi-dev`` calls itself in SERVER_SOFTWARE.
 DEV_SERVER = "wsgicgi"
-#: How often the end of a script that seems to die is looked for before its answer begins; each look takes
-#: ``exchange.SHORT_ANSWER_SECONDS`` at most.
+#: With ``debug``: how often the end of any script is looked for before its answer begins, and that of one that seems to
+#: die; each look takes ``exchange.SHORT_ANSWER_SECONDS`` at most.
+FIRST_LOOKS = 5
 CRASH_LOOKS = 200
 
 #: Local redirects that one request may take; Apache's LimitInternalRecursion is 10 too.
@@ -164,7 +165,7 @@ class CGIScript:
             if command is None:
                 raise ScriptForbidden(f"{self.file} is not executable any more. Try: chmod 755 {self.file}")
         except GatewayError as error:
-            return error_response(error, environ, start_response)
+            return self._gateway.refuse(error, environ, start_response)
         script = Script(
             file=self.file, command=command, script_path="", extra_path=extra_path, root_dir=self.config.directory
         )
@@ -213,7 +214,8 @@ class _Gateway:
     def run(self, environ: WSGIEnvironment, script: Script) -> tuple[Exchange, ResponseHead, int | None]:
         """Run a script up to its response head; also tells the length of the body where that is known already."""
         config = self._config
-        environ.pop("wsgicgi.inquiry", None)  # of the script that redirected here
+        for name in ("wsgicgi.inquiry", "wsgicgi.diagnosis"):
+            environ.pop(name, None)  # of the script that redirected here
         if environ["REQUEST_METHOD"] in ("TRACE", "CONNECT"):
             raise MethodNotAllowed(f"{environ['REQUEST_METHOD']} is not for scripts", allow="GET, HEAD, POST")
         with body.collect(
@@ -268,12 +270,13 @@ class _Gateway:
     def refuse(self, error: GatewayError, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request that no script was started for."""
         url = shown(environ.get("PATH_INFO", ""))
+        found = None
         if isinstance(error, ScriptForbidden) and error.file:
-            why = environ["wsgicgi.diagnosis"] = diagnosis.why_not_executable(error.file)
-            error = ScriptForbidden(f"{url}: {why}")
+            found = environ["wsgicgi.diagnosis"] = diagnosis.why_not_executable(error.file)
+            error = ScriptForbidden(f"{url}: {found}")
         page = None
         if str(error) and self._shows(environ):
-            found = environ.get("wsgicgi.diagnosis") or debug_page.refusal(error, url)
+            found = found or debug_page.refusal(error, url)
             page = debug_page.refusal_html(error, environ, found)
             if isinstance(error, ScriptNotFound):  # not logged elsewhere
                 log(environ, f"{url}: {found}")
@@ -295,8 +298,8 @@ class _Gateway:
         A script that has written what dying scripts write is given some time to end, and so is one that announced a
         length, for it may be wrong.
         """
-        for _ in range(CRASH_LOOKS):
-            if length is not None or not (announced or inquiry.looks_dying()):
+        for look in range(CRASH_LOOKS):
+            if length is not None or (look == FIRST_LOOKS and not announced and not inquiry.looks_dying()):
                 break
             length = exchange.body_length(announced)
         crash = inquiry.look_for_crash() if length is not None else None
@@ -365,7 +368,7 @@ class _Gateway:
         if redirects > MAX_LOCAL_REDIRECTS:
             url = shown(environ.get("PATH_INFO", ""))
             error = TooManyRedirects(f"{url}: more than {MAX_LOCAL_REDIRECTS} local redirects")
-            return error_response(error, environ, start_response)
+            return self.refuse(error, environ, start_response)
         redirected = {name: value for name, value in environ.items() if name not in _NOT_REDIRECTED}
         redirected.update(
             {

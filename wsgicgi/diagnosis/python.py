@@ -198,7 +198,7 @@ def traceback(evidence: Evidence) -> Diagnosis | None:
         found = find_traceback(output, evidence.cwd)
     if found is None or found.error in ("KeyboardInterrupt", "BrokenPipeError"):
         return None
-    for special in (_python_2, _import, _syntax, _file, _by_table):
+    for special in (_python_2, _hidden, _import, _syntax, _file, _by_table):
         diagnosis = special(found, evidence)
         if diagnosis is not None:
             return diagnosis
@@ -225,19 +225,37 @@ def _python_2(found: Traceback, evidence: Evidence) -> Diagnosis | None:
     return _made(found, "python-2", what, remedy)
 
 
+# A module is named that is there, but is not what the script expects; 3.13 says which file is to be renamed.
+_UNEXPECTED = re.compile(
+    r"module '(\w+)' has no attribute|from (?:partially initialized module )?'(\w+)'|'(\w+)' is not a package"
+)
+
+
+def _hidden(found: Traceback, evidence: Evidence) -> Diagnosis | None:
+    """A file beside the script that has the name of a standard module."""
+    unexpected = _UNEXPECTED.search(found.message.replace("partially initialized module '", "module '"))
+    name = next(filter(None, unexpected.groups()), "") if unexpected else ""
+    file = os.path.join(evidence.cwd, f"{name}.py")
+    if name not in sys.stdlib_module_names or not facts.is_file(file):
+        return None
+    what = f"{file} hides Python's own module {name!r}: {found.error}{_at(found)}"
+    command = f"mv {quoted(file)} {quoted(os.path.join(evidence.cwd, f'my_{name}.py'))}"
+    return _made(found, "python-hidden-module", what, "Give it another name.", command)
+
+
 def _import(found: Traceback, evidence: Evidence) -> Diagnosis | None:
-    if "partially initialized module" in found.message or "partially initialized module" in found.text:
-        return _shadowing(found)
+    if "partially initialized module" in found.message:
+        what = f"modules import each other in a circle: {found.said}{_at(found)}"
+        return _made(found, "python-circular-import", what, "Import inside of the function that needs it.")
     if found.error == "ImportError" and "cannot import name" in found.message:
-        hiding = _shadowing(found)
-        if hiding is not None:
-            return hiding
         return _made(found, "python-import", f"{found.said}{_at(found)}", "Its version may be another than you expect.")
     if found.error not in ("ModuleNotFoundError", "ImportError"):
         return None
     name = _module(found.message)
     if not name:
         return None
+    if name in sys.stdlib_module_names and name not in _REMOVED:
+        return _made(found, "python-import", f"{found.said}{_at(found)}", f"{name} itself is there.")
     return _missing_module(name, found, evidence)
 
 
@@ -266,25 +284,6 @@ def _missing_module(name: str, found: Traceback, evidence: Evidence) -> Diagnosi
         return _made(found, "python-misspelt-module", what, f"Did you mean {close[0]!r}?")
     project = _PROJECTS.get(name, name)
     return _made(found, "python-no-module", what, f"Install it for {python}.", f"{pip} {project}")
-
-
-def _shadowing(found: Traceback) -> Diagnosis | None:
-    """A file beside the script that has the name of a standard module."""
-    files = [frame["file"] for frame in _FRAME.finditer(found.text)]
-    named = re.findall(r"module '([\w.]+)'", found.message)
-    for name in named:
-        file = next((f for f in files if os.path.basename(f) == f"{name}.py"), "")
-        place = re.search(r"\(([^()]+\.py)\)", found.message)
-        file = file or (place[1] if place and os.path.basename(place[1]) == f"{name}.py" else "")
-        if file and name in sys.stdlib_module_names and "/lib/python" not in file:
-            what = f"{file} hides Python's own module {name!r}, so the import of it fails: {found.said}"
-            return _made(
-                found, "python-hidden-module", what, "Give it another name.", f"mv {quoted(file)} my_{name}.py"
-            )
-    if named and "partially initialized" in found.message:
-        what = f"modules import each other in a circle: {found.said}{_at(found)}"
-        return _made(found, "python-circular-import", what, "Import inside of the function that needs it.")
-    return None
 
 
 _SYNTAX = (
