@@ -232,6 +232,27 @@ PYTHON = [
         "sqlite-write", "import sqlite3\nsqlite3.connect('/no/such/dir/x.db')\n", "SQLite: unable to open database file"
     ),
     py("python-memory", "raise MemoryError\n", "it needs more memory than it may have"),
+    py(
+        "limit-open-files",
+        "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (9, 9))\nx = [open(__file__) for _ in 'x' * 9]\n",
+        "it has more files open than it may",
+        line=4,
+    ),
+    py(
+        "limit-file-size",
+        "import resource, tempfile\nresource.setrlimit(resource.RLIMIT_FSIZE, (9, 9))\n"
+        "tempfile.TemporaryFile(buffering=0).write(b'x' * 9)\ntempfile.TemporaryFile().write(b'x' * 90000)\n",
+        "a file that is larger than its limit",
+        line=5,
+    ),
+    py("disk-full", "open('/dev/full', 'wb', 0).write(b'x')\n", "it cannot write: No space left on device", line=2),
+    py(
+        "python-memory",
+        "import resource\nresource.setrlimit(resource.RLIMIT_AS, (1 << 28, 1 << 28))\nx = bytes(1 << 30)\n",
+        "it needs more memory than it may have",
+        line=4,
+    ),
+    py("python-2", "import urllib\nurllib.quote('x')\n", "this is Python 2 source", line=3),
     py("python-recursion", "def f(): f()\nf()\n", "a function calls itself without an end"),
     py("last-words", "import sys\nsys.exit('cannot read the configuration')\n", "wrote: cannot read the configuration"),
     py("never-called", f"def main():\n    print('{CT}\\n')\n", "defines main and calls nothing", line=2),
@@ -588,6 +609,7 @@ WORDS = {
     "python-cannot-open": "/usr/bin/python3: can't open file '/s/x.py': [Errno 13] Permission denied",
     "python-damaged": "Fatal Python error: init_fs_encoding: failed to get the Python codec",
     "python-permission": RAISED + "PermissionError: [Errno 13] Permission denied: '/etc/x.log'",
+    "limit-processes": RAISED + "BlockingIOError: [Errno 11] Resource temporarily unavailable",
     "python-escape": RAISED + "AttributeError: module 'cgi' has no attribute 'escape'",
     "python-removed-module": RAISED + "ModuleNotFoundError: No module named 'cgi'",
     "python-nul": '  File "/s/x", line 1\nSyntaxError: source code cannot contain null bytes',

@@ -125,7 +125,11 @@ _PYTHON_2_NAMES = {
     "cmp",
     "reload",
 }
-_PYTHON_2_METHODS = re.compile(r"'dict' object has no attribute '(has_key|iteritems|itervalues|iterkeys)'")
+_PYTHON_2_METHODS = re.compile(
+    r"'dict' object has no attribute '(has_key|iteritems|itervalues|iterkeys)'|'str' object has no attribute 'decode'"
+    r"|module 'urllib' has no attribute '(quote|unquote|urlencode|urlopen)\w*'"
+    r"|module 'string' has no attribute '(letters|lowercase|uppercase|join|replace|split|lower|upper)'"
+)
 
 # Removed from the standard library in 3.13 (PEP 594), in 3.12, and what brings them back.
 _REMOVED = {
@@ -460,6 +464,31 @@ _TABLE = (
         pattern=r"^MemoryError",
         what="MemoryError: it needs more memory than it may have",
         remedy="Read and write in pieces, or raise the limit.",
+    ),
+    Row(
+        rule="limit-open-files",
+        pattern=r"^OSError: \[Errno 24\]",
+        what="it has more files open than it may",
+        remedy="Close them (with open(...) as file), or raise the limit.",
+    ),
+    Row(
+        rule="limit-file-size",
+        pattern=r"^OSError: \[Errno 27\]",
+        what="it wrote a file that is larger than its limit",
+        remedy="Raise the limit.",
+    ),
+    Row(
+        rule="disk-full",
+        pattern=r"^OSError: \[Errno (?:28|122)\] (?P<message>[^:]*)",
+        what="it cannot write: {message}",
+        remedy="Make room on the disk.",
+        command="df -h .",
+    ),
+    Row(
+        rule="limit-processes",
+        pattern=r"^(?:BlockingIOError: \[Errno 11\] Resource temporarily|RuntimeError: can't start new thread)",
+        what="it may not start more processes or threads",
+        remedy="Start fewer, or raise the limit.",
     ),
     Row(
         rule="python-recursion",
