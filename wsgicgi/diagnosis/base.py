@@ -199,7 +199,7 @@ class Diagnosis:
     @property
     def where(self) -> str:
         """The place as people and editors write it: ``file:line``."""
-        return f"{self.file}:{self.line}" if self.line else self.file
+        return f"{self.file}:{self.line}" if self.file and self.line else self.file
 
     def __str__(self) -> str:
         """Everything in one line, the cause first, what to paste last."""

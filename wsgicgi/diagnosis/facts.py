@@ -212,6 +212,14 @@ def perl_has_debian_package_names() -> bool:
     return os.path.exists("/etc/debian_version")
 
 
+def _states(pid: str) -> set[str]:
+    """The states of a process's threads."""
+    return {
+        Path(f"/proc/{pid}/task/{thread}/stat").read_text().rpartition(")")[2].split()[0]
+        for thread in os.listdir(f"/proc/{pid}/task")
+    }
+
+
 def activity(group: int) -> Activity | None:
     """What the processes of a group do (Linux): CPU seconds, the youngest one's command, where the leader waits."""
     if sys.platform != "linux":
@@ -227,7 +235,7 @@ def activity(group: int) -> Activity | None:
             if int(words[2]) != group and name != str(group):
                 continue
             ticks += sum(map(int, words[11:15]))
-            is_running = is_running or words[0] == "R"
+            is_running = is_running or "R" in _states(name)
             if name == str(group):
                 waits_in = Path(f"/proc/{name}/wchan").read_text().strip("0\n")
             elif int(words[19]) >= youngest[0]:

@@ -39,6 +39,11 @@ def nothing(evidence: Evidence) -> Diagnosis | None:
     idle = never_called(evidence)
     if idle is not None:
         return idle
+    text = "\n".join(evidence.source)
+    if evidence.language == "Perl" and re.search(r"\bprint\s+header\b", text) and not re.search(r"\buse\s+CGI\b", text):
+        what = "there was no output: print header needs CGI.pm, which the script does not use"
+        line = _find(evidence, b"print header")
+        return _placed(evidence, "perl-no-cgi", what, "Write it below line 1.", line, "use CGI qw(:standard);")
     if evidence.code == 0 and _daemonises(evidence):
         return _said(
             evidence,
@@ -130,6 +135,10 @@ def escaped(evidence: Evidence) -> Diagnosis | None:
     if re.match(rb"\s*['\"(\[]\s*['\"]?(content-type|status|location)\s*:", line, re.IGNORECASE):
         what = f"the header is printed with its quotation marks: {quote_bytes(line)}"
         return _placed(evidence, "quoted-header", what, "Print it without them.", _find(evidence, line))
+    if evidence.language == "shell" and re.match(rb"-[neE]+ ", line):
+        what = f"the echo of sh has no options, and prints them: {quote_bytes(line)}"
+        place = _find(evidence, line.partition(b" ")[2])
+        return _placed(evidence, "echo-options", what, "Use printf, or let bash run it.", place)
     number, line = next(
         ((n, line) for n, line in enumerate(_lines(evidence)[:20]) if _FIELD.match(line) and rb"\n" in line), (0, b"")
     )
@@ -210,6 +219,9 @@ def no_empty_line(evidence: Evidence) -> Diagnosis | None:
         )
         return _placed(evidence, "no-empty-line", what, _how_to_end(evidence), place)
     bad = rest[0]
+    if re.match(rb"[\w-]+( [\w-]+)+:", bad) and (not rest[1:] or not rest[1] or _FIELD.match(rest[1])):
+        what = f"output line {len(fields) + 1} {_NO_FIELD}: {quote_bytes(bad)}: its name has a blank"
+        return _placed(evidence, "misspelt-field", what, "Write - in its place.", _find(evidence, bad))
     if bad and not bad.strip():
         return _blank_line(evidence, len(fields) + 1, bad)
     if not bad:

@@ -178,13 +178,18 @@ SHELL = (
         command="sh -n {script}",
     ),
     Row(
+        rule="shell-arithmetic",
+        pattern=_SHELL_AT + r"(?P<message>(?:arithmetic expression: )?[^\n]*division by (?:0|zero))",
+        what="the shell says in line {line}: {message}",
+    ),
+    Row(
         rule="shell-unset",
         pattern=_SHELL_AT + r"(?P<name>\w+): (?:parameter not set|unbound variable)",
         what="line {line} uses the variable {name}, which is not set",
     ),
     Row(
         rule="shell-cannot-create",
-        pattern=_SHELL_AT + r"(?:cannot (?:create|open) )?(?P<name>[^\n:]+): (?P<message>Permission denied"
+        pattern=_SHELL_AT + r"(?:\.: )?(?:cannot (?:create|open) )?(?P<name>[^\n:]+): (?P<message>Permission denied"
         r"|Directory nonexistent|No such file(?: or directory)?|Is a directory|Read-only file system)",
         what="line {line}: {name}: {message}",
         remedy="Scripts run in their own directory, as the user whom the server has for them.",
@@ -217,7 +222,7 @@ _SHELL_WORDS = (
 
 def shell_command(evidence: Evidence) -> Diagnosis | None:
     """``not found``: a word that names no program."""
-    pattern = _SHELL_AT + r"(?P<word>[^\n:]+): (?:command )?not found"
+    pattern = _SHELL_AT + r"(?:exec: )?(?P<word>[^\n:]+): (?:command )?not found"
     found = re.search(pattern, evidence.error_text, re.MULTILINE)
     if found is None:
         return None
@@ -320,6 +325,13 @@ OTHERS = (
         pattern=r"^(?P<message>[A-Z]\w*Error(?: \[\w+\])?: [^\n]+)\n(?:\s+at [^\n]*\n)*?"
         r"\s+at [^\n]*?\(?(?P<file>/[^\n():]+):(?P<line>\d+):\d+\)?",
         what="Node: {message} in line {line}",
+    ),
+    Row(
+        rule="ruby-no-file",
+        pattern=r"cannot load such file -- (?P<name>[./]\S*) \(LoadError\)"
+        r"(?:[\s\S]*?from (?P<file>/(?!usr/lib)[^\n:]+):(?P<line>\d+):in `<main>')?",
+        what="Ruby finds no file {name!r}",
+        remedy="Scripts run in their own directory; require_relative looks beside the file itself.",
     ),
     Row(
         rule="ruby-no-library",

@@ -503,6 +503,8 @@ def _by_table(found: Traceback, evidence: Evidence) -> Diagnosis | None:
         said = row.judge(found.said, evidence)
         if said is None or (row.rule == "python-no-variable" and "environ" not in found.text):
             continue
+        if row.rule == "python-locale" and ".encode(" in _quoted_line(found):
+            continue  # it asked for that encoding itself
         if row.rule == "python-no-body" and "CONTENT_LENGTH" not in found.text:
             continue
         return _made(found, row.rule, f"{said.what}{_at(found)}", said.remedy, said.command)
