@@ -120,6 +120,17 @@ def test_credentials_are_not_in_it(site: Site) -> None:
     assert "PLAIN=seen" in answer.body
 
 
+def test_only_sources_of_the_site_are_shown(site: Site, tmp_path: Path) -> None:
+    """A traceback is text, and a client may have had a hand in it: no file from elsewhere is opened for it (CWE-22)."""
+    (tmp_path / "elsewhere.py").write_text("this is private\n")
+    error = f'Traceback (most recent call last):\n  File "{tmp_path}/elsewhere.py", line 1, in x\nValueError: x'
+    site.python("x.py", f"import sys\nsys.exit({error!r})\n")
+    status, page = page_of(site, "/cgi-bin/x.py")
+    assert status == 502
+    assert "ValueError: x" in page
+    assert "this is private" not in page
+
+
 def test_the_command_repeats_the_run(site: Site) -> None:
     """Pasted into a shell it gives the same output, with odd characters in directory and query."""
     site.python("it's.py", "import os\nprint(os.environ['QUERY_STRING'], os.environ['SCRIPT_NAME'])\n")

@@ -478,6 +478,11 @@ AFTER_THE_HEADER = [
     ),
     perl("perl-died", f'print "{CT}\\n\\n"; die "no database";\n', "no database in line 2", line=2),
     sh("last-words", f"echo '{CT}'; echo; echo oops >&2; exit 4\n", "exited with status 4 and wrote: oops"),
+    sh(
+        "other",
+        f"printf 'Content-Length: 2\\n{CT}\\n\\nlonger'\n",
+        "output after its Content-Length of 2 bytes was cut off. Content-Length is the number of bytes",
+    ),
     sh("other", f"echo '{CT}'; echo; exit 4\n", "/cgi-bin/x.cgi: exited with status 4."),
 ]
 

@@ -75,7 +75,8 @@ def test_run_says_that_a_script_may_not_run(site: Site) -> None:
     """What is refused before anything starts is a failure too."""
     done = run("run", site.sh("x", "echo\n", mode=0o644))
     assert done.returncode == 1
-    assert b"is not executable (mode 0644). Try: chmod 755 " in done.stderr
+    assert b" is not executable (mode 0644)\n" in done.stderr
+    assert b"\nTry:     chmod 755 " in done.stderr
 
 
 @pytest.mark.parametrize("words", [["no/such"], ["x", "--header", "nonsense"], ["x", "--data", "@no/such"]], ids=str)
@@ -101,6 +102,16 @@ def recordings(site: Site, tmp_path: Path) -> Path:
         server.get("/page.txt")
         wait_until(lambda: list(kept.glob("*.json")), "the recording is there")
     return kept
+
+
+@pytest.mark.parametrize("place", ["site/kept", "log/kept"])
+def test_recordings_are_not_put_where_they_can_be_fetched(site: Site, tmp_path: Path, place: str) -> None:
+    """Below the directory that is served, or where nothing can be written: one sentence, exit status 2."""
+    (tmp_path / "log").touch()
+    done = run("-d", site.directory, "--record", tmp_path / place, "0")
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"wsgicgi-dev: --record ")
+    assert done.stderr.count(b"\n") == 1
 
 
 def test_recordings_are_of_scripts_and_hold_no_credentials(recordings: Path) -> None:

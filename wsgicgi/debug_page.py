@@ -59,6 +59,7 @@ def html(error: GatewayError, inquiry: Inquiry) -> bytes:
         stderr=_readable(exchange.stderr_tail[-MAX_SHOWN:]) if exchange is not None else "",
         output=_readable(exchange.output_head[:MAX_SHOWN]) if exchange is not None else "",
         has_run=exchange is not None,
+        source=_around(diagnosis, (str(inquiry.script.root_dir), inquiry.invocation.cwd)),
         command=shell_command(inquiry.invocation),
         metavars=[
             (name, REDACTED if is_secret(name) else printable(_text(value)))
@@ -104,6 +105,7 @@ def _render(
     stderr: str = "",
     output: str = "",
     has_run: bool = False,
+    source: Sequence[Line] = (),
     command: str = "",
     metavars: Sequence[tuple[str, str]] = (),
 ) -> bytes:
@@ -119,7 +121,7 @@ def _render(
         remedy=printable(diagnosis.remedy),
         to_type=printable(diagnosis.command),
         evidence=printable(diagnosis.evidence),
-        source=_around(diagnosis),
+        source=source,
         ended=ended,
         stderr=stderr,
         output=output,
@@ -137,9 +139,13 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] if first.isalpha() and first.islower() else text
 
 
-def _around(diagnosis: Diagnosis) -> list[Line]:
-    """The source around the line that failed."""
-    if not diagnosis.line:
+def _around(diagnosis: Diagnosis, directories: Sequence[str]) -> list[Line]:
+    """The source around the line that failed, if it is below one of these directories.
+
+    The place comes from what the script wrote, and a client may have had a hand in that.
+    """
+    real = os.path.realpath(diagnosis.file)
+    if not diagnosis.line or not any(real.startswith(os.path.realpath(place) + os.sep) for place in directories):
         return []
     lines = source_of(diagnosis.file)
     start = max(0, diagnosis.line - 1 - CONTEXT)

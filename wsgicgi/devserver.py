@@ -49,12 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(words)
     try:
         app = Application(load(_settings(options), defaults={"debug": True}))
+        served = Recorder(app, options.record) if options.record else app
     except ConfigError as error:
         print(f"wsgicgi-dev: {error}", file=sys.stderr)
         return 2
     try:
         sockets: dict[int, Any] = {}
-        served = Recorder(app, options.record) if options.record else app
         server = _create_server(app, served, options.bind, options.port, sockets)
     except (OSError, OverflowError, ValueError) as error:
         print(f"wsgicgi-dev: {_cannot_listen(error, options.bind, options.port)}", file=sys.stderr)

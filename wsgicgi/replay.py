@@ -300,12 +300,21 @@ def _explained(diagnosis: Diagnosis | None, causes: list[str]) -> str:
 
 
 class Recorder:
-    """Keeps each request that a script was started for, with its response, in a file of its own."""
+    """Keeps each request that a script was started for, with its response, in a file of its own.
+
+    Raises:
+        ConfigError: The directory cannot be used, or everyone could fetch what is in it.
+    """
 
     def __init__(self, app: Application, directory: str | os.PathLike[str]) -> None:
         self._app = app
-        self._directory = Path(directory)
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._directory = Path(directory).resolve()
+        if self._directory.is_relative_to(app.config.directory):
+            raise ConfigError(f"--record {os.fspath(directory)!r} is below what is served: name a directory elsewhere")
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"--record {os.fspath(directory)!r}: {error.strerror}") from None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
