@@ -36,6 +36,7 @@ SHORT_ANSWER_BYTES = 64 * 1024
 MAX_LOG_LINE = 8 * 1024
 #: Bytes of the begin of the output and of the end of standard error that are kept for a diagnosis.
 KEPT_BYTES = 16 * 1024
+KEPT_TAIL_BYTES = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +96,7 @@ class Exchange:
         self.exit_status: ExitStatus | None = None
         self.failure: GatewayError | None = None
         self.output_head = b""
+        self.output_tail = b""
         self.stderr_tail = b""
 
     @property
@@ -277,6 +279,7 @@ class Exchange:
                 self._silent_since = time.monotonic()
             if output:
                 self.output_head += output[: KEPT_BYTES - len(self.output_head)]
+                self.output_tail = output[-KEPT_TAIL_BYTES:]
                 self._look_at_client()
                 return output
             if output is not None or had_exited:

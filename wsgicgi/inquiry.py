@@ -195,6 +195,7 @@ class Inquiry:
             strerror=(error.strerror or "") if error is not None else "",
             stderr=exchange.stderr_tail if exchange is not None else b"",
             output=exchange.output_head if exchange is not None else b"",
+            output_end=exchange.output_tail if exchange is not None else b"",
             code=status.code if status is not None and not status.signal else None,
             signal=status.signal if status is not None else 0,
             user=diagnosis.own_user(),

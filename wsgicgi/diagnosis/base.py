@@ -87,6 +87,7 @@ class Evidence:
         strerror: The system's words for it.
         stderr: The end of its standard error.
         output: The first bytes of its output.
+        output_end: The last bytes of its output so far.
         code: Its exit status; None when it did not end by itself or nobody knows.
         signal: The number of the signal that ended it, or 0.
         user: Whose rights it had, or "" when that is not known.
@@ -104,6 +105,7 @@ class Evidence:
     strerror: str = ""
     stderr: bytes = b""
     output: bytes = b""
+    output_end: bytes = b""
     code: int | None = None
     signal: int = 0
     user: str = ""

@@ -94,7 +94,6 @@ _WAITS = {
     "poll": "the network or a pipe",
     "futex": "a lock or a thread",
     "lock": "a locked file",
-    "flock": "a locked file",
     "wait": "a process",
 }
 
@@ -105,7 +104,7 @@ def _seconds(problem: str) -> float:
 
 
 def _last_line(evidence: Evidence) -> str:
-    for text in (evidence.error_text, evidence.output.decode("utf-8", "backslashreplace")):
+    for text in (evidence.error_text, evidence.output_end.decode("utf-8", "backslashreplace")):
         lines = [line for line in text.splitlines() if line.strip()]
         if lines:
             return cut(lines[-1].strip(), 120)
