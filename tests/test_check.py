@@ -116,6 +116,14 @@ def test_secrets_and_left_overs_are_found(site: Site, name: str, level: str) -> 
     assert (found["rule"], found["level"]) == ("left-over", level)
 
 
+def test_a_directory_that_everyone_may_write_to_is_found_once(site: Site) -> None:
+    """Whoever can replace a script can run anything."""
+    (site.directory / "cgi-bin").chmod(0o777)
+    found = findings(site.directory)["cgi-bin"]
+    assert (found["level"], found["rule"]) == ("error", "world-writable-directory")
+    assert check(site.directory).stdout.count("everyone may replace") == 1
+
+
 def test_a_clean_site_is_good(site: Site) -> None:
     """Exit status 0 and one line; modules beside scripts are no scripts that do nothing."""
     (site.directory / "cgi-bin" / "steps.py").unlink()  # it prints what it is told to

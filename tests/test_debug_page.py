@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import io
 import re
 import subprocess
 from html.parser import HTMLParser
@@ -140,6 +141,15 @@ def test_the_command_repeats_the_run(site: Site) -> None:
     assert done.stdout == "a='$(id)'&b=\"%20 /cgi-bin/it's.py\n"
     output = re.findall(r'id="output".*?<pre[^>]*>(.*?)</pre>', page, re.DOTALL)[0]
     assert html.unescape(output) == done.stdout
+
+
+def test_the_command_of_a_request_with_a_body_says_where_that_comes_from(site: Site) -> None:
+    """The body is not in the page; a file stands for it."""
+    site.python("x.py", "1 / 0\n")
+    with_body = {"REQUEST_METHOD": "POST", "CONTENT_LENGTH": "3", "wsgi.input": io.BytesIO(b"a=1")}
+    _, page = page_of(site, "/cgi-bin/x.py", environ=with_body)
+    assert "/cgi-bin/x.py &lt; body</pre>" in page
+    assert "<code>wsgicgi-dev --record</code> keeps it" in page
 
 
 def test_a_script_that_dies_after_its_header_is_told_of(site: Site) -> None:

@@ -461,6 +461,13 @@ OTHERS = [
         settings={"timeout": 1},
         status=504,
     ),
+    sh(
+        "waits-for-child",
+        f"echo '{CT}'; head -c 50000 /dev/zero | tr '\\0' x; echo; echo last words; sleep 300; echo\n",
+        "The last line that it wrote: 'last words'",
+        settings={"timeout": 0.5},
+        status=504,
+    ),
 ]
 
 AFTER_THE_HEADER = [
@@ -485,16 +492,6 @@ AFTER_THE_HEADER = [
     ),
     sh("other", f"echo '{CT}'; echo; exit 4\n", "/cgi-bin/x.cgi: exited with status 4."),
 ]
-
-OTHERS.append(
-    sh(
-        "waits-for-child",
-        f"echo '{CT}'; head -c 50000 /dev/zero | tr '\\0' x; echo; echo last words; sleep 300; echo\n",
-        "The last line that it wrote: 'last words'",
-        settings={"timeout": 0.5},
-        status=504,
-    )
-)
 
 CASES = [*(dataclasses.replace(case, status=200) for case in AFTER_THE_HEADER), *START, *PYTHON, *OTHERS]
 

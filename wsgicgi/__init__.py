@@ -19,7 +19,8 @@ A module imports only from the layers below its own:
     < inquiry < debug_page < gateway static < app < replay < check < devserver
 
 Only ``runners`` starts processes; only ``exchange`` (with ``pipes`` and ``body``) moves bytes to and from a script;
-only ``paths`` and ``static`` look for files; only ``config`` reads settings from the environment.
+only ``paths`` and ``static`` look for files to serve; only ``config`` reads settings from the environment. Why a script
+failed is found by ``diagnosis``; ``inquiry`` keeps what is known of a run for it, and writes the log.
 """
 
 __version__ = "0.1.0"

@@ -159,6 +159,8 @@ def check(config: Config, scripts: Sequence[str], *, runs: bool = False) -> Iter
     """What is wrong with each script, at most one failure each: the first that it would die of."""
     rules = PathRules.of(config)
     variables = base_variables(config)
+    for place in sorted({os.path.dirname(file) for file in scripts}):
+        yield from _open_directory(place)
     for file in scripts:
         yield from _dangers(file)
         evidence = _evidence(file, script_of(rules, file) or (file,), variables)
@@ -295,16 +297,14 @@ def _dangers(file: str) -> Iterator[Finding]:
         if facts.mode & (stat.S_ISUID | stat.S_ISGID):
             what = f"it runs with its owner's rights (mode {facts.mode:04o}, {facts.owner})"
             yield _finding(WARNING, file, "set-id", what, command=f"chmod ug-s {quoted(file)}")
-    place = os.path.dirname(file)
+
+
+def _open_directory(place: str) -> Iterator[Finding]:
+    """A directory of scripts in which everyone may replace them."""
     mode = look_at(place).mode
     if os.name == "posix" and mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-        yield _finding(
-            ERROR,
-            file,
-            "world-writable-directory",
-            f"everyone may replace it: {place}",
-            command=f"chmod o-w {quoted(place)}",
-        )
+        what = f"everyone may replace the scripts in it (mode {mode:04o})"
+        yield _finding(ERROR, place, "world-writable-directory", what, command=f"chmod o-w {quoted(place)}")
 
 
 def _finding(level: str, file: str, rule: str, what: str, *, command: str = "", remedy: str = "") -> Finding:
