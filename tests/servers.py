@@ -215,6 +215,7 @@ def serving(
     if kind == "waitress":
         return waitress("wsgicgi:create_app", log_file, options=[*options, "--call"], env=env)
     if kind == "dev":
+        env.setdefault("WSGICGI_DEBUG", "0")  # its errors are those of every server, then
         return dev(log_file, *options, env=env)
     worker = kind.partition("-")[2] or "gthread"
     return gunicorn("wsgicgi:create_app()", log_file, kind=worker, options=options, env=env)

@@ -85,6 +85,7 @@ STATUSES = {
     "PreconditionFailed": 412,
     "RangeNotSatisfiable": 416,
     "ScriptCannotStart": 500,
+    "ScriptFailed": 500,
     "ScriptForbidden": 403,
     "ScriptNotFound": 404,
     "ScriptTimeout": 504,

@@ -14,7 +14,7 @@ import limits
 import pytest
 from docutils.core import publish_string
 from programs import find
-from servers import BIN, running
+from servers import BIN, running, wait_until
 from sites import Site
 
 from wsgicgi.config import load, settings_table
@@ -90,6 +90,41 @@ def test_example_script_works(site: Site, tmp_path: Path) -> None:
     ) as server:
         response, body = server.get("/cgi-bin/example")
     assert (response.status, body) == (200, b"Hello, 127.0.0.1\n")
+
+
+def test_the_failing_example_is_told_as_it_says(site: Site, tmp_path: Path) -> None:
+    """The script of "When a script fails", byte for byte, and the line of the log; only the directory is another."""
+    [script] = [block for block in code() if block.startswith("#!/usr/bin/env python3\nprint")]
+    [line] = [block.strip() for block in code() if block.startswith("/cgi-bin/hello.py: ")]
+    site.script("hello.py", script)
+    with running(
+        [BIN / "wsgicgi-dev", "-d", site.directory, "0"], r"http://127\.0\.0\.1:(\d+)", tmp_path / "log"
+    ) as server:
+        _, page = server.get("/cgi-bin/hello.py")
+        assert line.replace("/srv/site", str(site.directory)) in server.log
+    assert b"<h1>The empty line between header and body is missing: " in page
+
+
+def test_commands_for_failures_do_what_they_say(site: Site, tmp_path: Path) -> None:
+    """check, run, --record and replay as they are written, up to the comment; only port and recording are others."""
+    (site.directory / "cgi-bin" / "steps.py").unlink()  # it prints what it is told to
+    site.sh("hello.py", "echo Content-Type: text/plain; echo; echo $QUERY_STRING\n")
+    statuses = {}
+    for name in ("check", "run"):
+        words = shlex.split(command(f"wsgicgi-dev {name}"), comments=True)
+        statuses[name] = subprocess.run([BIN / words[0], *words[1:]], cwd=tmp_path, capture_output=True, timeout=60)
+    assert statuses["check"].stdout.endswith(b" scripts, 0 errors, 0 warnings\n")
+    assert statuses["run"].stdout.endswith(b"\n\nx=1\n")
+    words = shlex.split(command("wsgicgi-dev -d site --record"), comments=True)
+    with running(
+        [BIN / words[0], *words[1:], "0"], r"http://127\.0\.0\.1:(\d+)", tmp_path / "log", cwd=tmp_path
+    ) as server:
+        server.get("/cgi-bin/hello.py?a")
+        wait_until(lambda: list(tmp_path.glob("kept/*.json")), "the recording is there")
+    words = shlex.split(command("wsgicgi-dev replay"), comments=True)
+    [kept] = tmp_path.glob("kept/*.json")
+    done = subprocess.run([BIN / words[0], words[1], kept], cwd=tmp_path, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, b"GET /cgi-bin/hello.py?a: nothing differs (200 OK)\n")
 
 
 def test_prefix_example_works(site: Site, tmp_path: Path) -> None:

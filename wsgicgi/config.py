@@ -314,6 +314,12 @@ class Config:
         sections, (), is_text=False, help="settings of some scripts; [[script]] in a configuration file"
     )
 
+    debug: bool = setting(
+        values.flag,
+        False,
+        help="show the cause of a failure, the source and the variables in error pages; never in production",
+    )
+
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
             object.__setattr__(self, item.name, _parse(item.name, getattr(self, item.name), item.name))
@@ -410,6 +416,7 @@ def load(
     environ: Mapping[str, str] | None = None,
     *,
     config: Config | str | os.PathLike[str] | None = None,
+    defaults: Mapping[str, object] | None = None,
 ) -> Config:
     """Make the settings from keywords, else from ``WSGICGI_*`` variables, else from a file, else from the defaults.
 
@@ -418,6 +425,7 @@ def load(
         environ: Where the variables are; default: the process's environment.
         config: A configuration file; default: ``WSGICGI_CONFIG``. Or settings made before, which stand in the place of
             variables and file.
+        defaults: What is taken in the place of the usual defaults.
 
     Raises:
         ConfigError: A name is unknown or a value is wrong.
@@ -425,7 +433,8 @@ def load(
     if isinstance(config, Config):
         keywords = _keywords(settings)
         return dataclasses.replace(config, **keywords) if keywords else config
-    return Config(**{name: given.value for name, given in gather(settings, environ, config=config).items()})
+    given = {name: each.value for name, each in gather(settings, environ, config=config).items()}
+    return Config(**{**(defaults or {}), **given})
 
 
 def gather(

@@ -27,15 +27,16 @@ import waitress.server
 import waitress.task
 import waitress.wasyncore
 
-from . import __version__, panel, tls
+from . import __version__, check, panel, replay, tls
 from .accesslog import AccessLog
-from .app import Application, create_app
+from .app import Application
 from .checkconfig import check_config
-from .config import Config
+from .config import Config, load
 from .errors import ConfigError
 from .journal import Journal
 from .panel import Panel
 from .paths import PathRules, count_scripts
+from .replay import Recorder
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -62,7 +63,12 @@ DEMO_DIRECTORY = Path(__file__).parent / "demo"
 
 
 #: What runs when the first argument is such a word; takes the arguments after it, gives the exit status.
-SUBCOMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"check-config": check_config}
+SUBCOMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "check": check.main,
+    "check-config": check_config,
+    "run": replay.run,
+    "replay": replay.replay,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return SUBCOMMANDS[words[0]](words[1:])
     options = _parser().parse_args(words)
     try:
-        app = create_app(config=options.config, **_settings(options))
+        app = Application(load(_settings(options), config=options.config, defaults={"debug": True}))
+        served = Recorder(app, options.record) if options.record else app
         fields = _extra_fields(options.header)
         channel_class = _channel_class(options)
         context = _tls_context(options)
@@ -88,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     scheme = "http" if context is None else "https"
     journal = Journal()
     server = _create_server(
-        Panel(AccessLog(ExtraFields(app, fields), sys.stderr, journal), journal),
+        Panel(AccessLog(ExtraFields(served, fields), sys.stderr, journal), journal),
         [sock if context is None else tls.listen(context, sock) for sock in listening],
         sockets,
         channel_class,
@@ -109,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="wsgicgi-dev",
         description="Serve a directory and run its CGI scripts. For development: bind it to your own machine."
         " Takes the options of python -m http.server too.",
-        epilog="wsgicgi-dev check-config FILE checks a configuration file and prints what it comes to.",
+        epilog="Commands: wsgicgi-dev check [DIR], check-config FILE, run SCRIPT, replay FILE; each has --help.",
     )
     parser.add_argument("port", metavar="PORT", type=int, nargs="?", default=8000, help="default: 8000; 0: a free one")
     parser.add_argument("-b", "--bind", metavar="ADDR", default="127.0.0.1", help=_BIND_HELP)
@@ -144,6 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tls-password-file", metavar="FILE", help="holds the password of the private key")
     parser.add_argument("--open", action="store_true", help="open the site in a browser")
     parser.add_argument("--demo", action="store_true", help="serve a small site that shows scripts at work")
+    parser.add_argument("--record", metavar="DIR", help="keep each script's request and response, for replay")
     parser.add_argument("--version", action="version", version=f"wsgicgi {__version__}")
     group = parser.add_argument_group("settings", "each may also be given as a variable such as WSGICGI_TIMEOUT")
     for item in dataclasses.fields(Config):

@@ -66,7 +66,11 @@ class Forbidden(GatewayError):
 
 
 class ScriptForbidden(Forbidden):
-    """The URL names a file below a CGI directory that may not run."""
+    """The URL names a file below a CGI directory that may not run; ``file`` is that file where its looks tell why."""
+
+    def __init__(self, message: str, *, file: str = "") -> None:
+        super().__init__(message)
+        self.file = file
 
 
 class OwnerRefused(Forbidden):
@@ -135,6 +139,10 @@ class ScriptCannotStart(GatewayError):
 
 class CannotChangeIdentity(GatewayError):
     """Scripts cannot have the identity that they shall have: nothing runs."""
+
+
+class ScriptFailed(GatewayError):
+    """The script answered and died with an error; with ``debug`` that is told in the place of its answer."""
 
 
 class TooManyRedirects(GatewayError):
@@ -223,6 +231,9 @@ def write_log(environ: WSGIEnvironment, lines: str) -> None:
         errors.flush()
 
 
+# The page shows what scripts and clients wrote: should any of it pass for markup after all, it loads and runs nothing.
+_DEBUG_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{status} {phrase}</title>
@@ -234,16 +245,21 @@ padding:0 1em}}small{{opacity:.65}}</style>
 """
 
 
-def error_response(error: GatewayError, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+def error_response(
+    error: GatewayError, environ: WSGIEnvironment, start_response: StartResponse, *, debug_page: bytes | None = None
+) -> Iterable[bytes]:
     """Answer a request with an error's status, and log its cause with the request id.
 
-    The page holds nothing that came from the request. A missing file is everyday and is not logged, and neither is an
-    error that has no message.
+    The page holds nothing that came from the request, unless there is one for the script's author (``debug``). A
+    missing file is everyday and is not logged, and neither is an error that has no message.
     """
     if error.status is not HTTPStatus.NOT_FOUND and str(error):
         log(environ, str(error))
     page = _PAGE.format(status=error.status.value, phrase=error.status.phrase, id=request_id(environ)).encode()
     headers = [("Content-Type", "text/html; charset=utf-8")]
+    if debug_page is not None:
+        page = debug_page
+        headers += [("Cache-Control", "no-store"), ("Content-Security-Policy", _DEBUG_POLICY)]
     if not error.closes_connection:  # a server closes a connection after an answer of unknown length
         headers.append(("Content-Length", str(len(page))))
     headers += error.headers

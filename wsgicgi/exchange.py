@@ -42,8 +42,9 @@ SHORT_ANSWER_SECONDS = 0.01
 SHORT_ANSWER_BYTES = 64 * 1024
 #: Bytes after which a line of standard error is broken.
 MAX_LOG_LINE = 8 * 1024
-#: Bytes of standard error that are kept, to tell why a script failed.
-STDERR_TAIL = 16 * 1024
+#: Bytes of the begin of the output and of the end of standard error that are kept for a diagnosis.
+KEPT_BYTES = 16 * 1024
+KEPT_TAIL_BYTES = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +67,7 @@ class Exchange:
         log: Takes one message, for the log.
         write_stderr: Takes whole lines for the log, as they are.
         is_client_gone: Tells whether nobody waits for the answer any more.
-        at_end: Called once when the script has ended, be it long after its answer.
+        at_end: Called once, when the script has ended and all is logged, be it long after its answer.
         pipes: Where the script's bytes come from; default: this system's way.
     """
 
@@ -103,7 +104,15 @@ class Exchange:
         self._is_closed = False
         self._answer: Iterator[bytes] = iter(())
         self.exit_status: ExitStatus | None = None
+        self.failure: GatewayError | None = None
+        self.output_head = b""
+        self.output_tail = b""
         self.stderr_tail = b""
+
+    @property
+    def pid(self) -> int:
+        """The script's process group."""
+        return self._execution.pid
 
     # -- the head
 
@@ -212,6 +221,7 @@ class Exchange:
             raise
         except GatewayError as error:
             # the head is out: the log gets the cause, the client a broken connection
+            self.failure = error
             self._log(str(error))
             self.close()
             raise ResponseCutShort(str(error)) from None
@@ -295,6 +305,8 @@ class Exchange:
             if events:
                 self._silent_since = time.monotonic()
             if output:
+                self.output_head += output[: KEPT_BYTES - len(self.output_head)]
+                self.output_tail = output[-KEPT_TAIL_BYTES:]
                 self._look_at_client()
                 return output
             if output is not None or had_exited:
@@ -328,6 +340,10 @@ class Exchange:
             why = f": it came against {limit}" if limit else ""
             kind = ScriptTimeout if limit.startswith("max_cpu") else ScriptExceeded if limit else BadScriptOutput
             raise kind(f"{self._label}: {status} in the middle of its output{why}")
+
+    def wait_for_exit(self, timeout: float) -> ExitStatus | None:
+        """How the script ended, if it does in time; there is no waiting for one that has not ended its output."""
+        return self._find_exit_status(timeout if self._output_ended else 0)
 
     def _find_exit_status(self, timeout: float) -> ExitStatus | None:
         if self.exit_status is None:
@@ -393,7 +409,12 @@ class Exchange:
         finally:
             self._pipes.close()
             self._execution.close()
-            self._at_end()
+            try:
+                self._log_exit_status()
+            finally:
+                self._at_end()
+
+    def _log_exit_status(self) -> None:
         was_whole = self._is_answered or self._output_ended
         if was_whole and self.exit_status and not self.exit_status.is_success and not self._is_end_told:
             limit = self._limits.restrictions.reached(self.exit_status, self.stderr_tail)
@@ -411,7 +432,7 @@ class Exchange:
 
     def _log_stderr(self, data: bytes) -> None:
         """Write the whole lines that came; keep what is no line yet."""
-        self.stderr_tail = (self.stderr_tail + data)[-STDERR_TAIL:]
+        self.stderr_tail = (self.stderr_tail + data)[-KEPT_BYTES:]
         lines = (self._stderr_rest + data).split(b"\n")
         self._stderr_rest = lines.pop()
         while len(self._stderr_rest) > MAX_LOG_LINE:

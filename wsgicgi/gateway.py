@@ -18,11 +18,11 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import __version__, body, identity, metavars
+from . import __version__, body, debug_page, diagnosis, identity, metavars
 from .admission import Admission, admit
 from .client import presence
 from .config import Config, load
-from .diagnosis import has_shebang, why_not_started
+from .diagnosis import Fault, has_shebang
 from .errors import (
     NO_RESOURCES,
     CannotChangeIdentity,
@@ -32,7 +32,9 @@ from .errors import (
     MethodNotAllowed,
     OutOfResources,
     ScriptCannotStart,
+    ScriptFailed,
     ScriptForbidden,
+    ScriptNotFound,
     TooManyRedirects,
     error_response,
     log,
@@ -41,6 +43,7 @@ from .errors import (
     write_log,
 )
 from .exchange import Exchange, Limits
+from .inquiry import Inquiry
 from .paths import PathRules, Script, canonical, find_script, is_python, script_command, shown
 from .response import HeadParser, Kind, ResponseHead
 from .runners import RUNNERS, Execution, IdentityRefused, Invocation, Runner
@@ -50,6 +53,13 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 SOFTWARE: str = f"wsgicgi/{__version__}"
+
+#: What ``wsgicgi-dev`` calls itself in SERVER_SOFTWARE.
+DEV_SERVER = "wsgicgi"
+#: With ``debug``: how often the end of any script is looked for before its answer begins, and that of one that seems to
+#: die; each look takes ``exchange.SHORT_ANSWER_SECONDS`` at most.
+FIRST_LOOKS = 5
+CRASH_LOOKS = 200
 
 #: Local redirects that one request may take; Apache's LimitInternalRecursion is 10 too.
 MAX_LOCAL_REDIRECTS = 10
@@ -106,7 +116,7 @@ class CGIMiddleware:
         try:
             script = find_script(self._rules, environ["PATH_INFO"])
         except GatewayError as error:
-            return error_response(error, environ, start_response)
+            return self._gateway.refuse(error, environ, start_response)
         if script is None:
             return self.app(environ, start_response)
         return self._gateway.respond(environ, start_response, script, redirect_app=self)
@@ -165,7 +175,7 @@ class CGIScript:
             if command is None:
                 raise ScriptForbidden(f"{self.file} is not executable any more. Try: chmod 755 {self.file}")
         except GatewayError as error:
-            return error_response(error, environ, start_response)
+            return self._gateway.refuse(error, environ, start_response)
         script = Script(
             file=self.file, command=command, script_path="", extra_path=extra_path, root_dir=self.config.directory
         )
@@ -198,8 +208,10 @@ class _Gateway:
     ) -> None:
         self.runner = RUNNERS[config.runner]() if runner is None or isinstance(runner, str) else runner
         self._all_terms = AllTerms(config, base=base)
+        self._config = config
         self._cwd = cwd
         self._software = software
+        self._has_warned = False
 
     def close(self) -> None:
         """End all scripts that still run, and turn away all that wait for their turn."""
@@ -213,7 +225,7 @@ class _Gateway:
         try:
             exchange, head, length = self.run(environ, script)
         except GatewayError as error:
-            return error_response(error, environ, start_response)
+            return self._fail(error, environ, start_response)
         if head.kind is Kind.LOCAL_REDIRECT:
             exchange.leave()
             return self._redirect(environ, start_response, head, redirect_app)
@@ -235,6 +247,8 @@ class _Gateway:
         """Run a script up to its response head; also tells the length of the body where that is known already."""
         terms = self._all_terms.of(script)
         config = terms.config
+        for name in ("wsgicgi.inquiry", "wsgicgi.diagnosis"):
+            environ.pop(name, None)  # of the script that redirected here
         method = environ["REQUEST_METHOD"]
         if method in ("TRACE", "CONNECT"):
             raise MethodNotAllowed(f"{method} is not for scripts", allow="GET, HEAD, POST")
@@ -261,13 +275,15 @@ class _Gateway:
                 restrictions=terms.restrictions,
                 sandbox=terms.sandbox_of(script),
             )
+            label = printable(shown(environ.get("SCRIPT_NAME", "") + script.script_path)) or script.file.name
+            inquiry = environ["wsgicgi.inquiry"] = Inquiry(environ, script, label, invocation)
             if "wsgicgi.observer" in environ:  # the dev server's journal
                 environ["wsgicgi.observer"](invocation, environ)
             # after the body: a slow upload keeps no other script from running
             admission = self._admit(environ, terms)
             try:
-                execution = self._start(invocation, script, shown(environ.get("PATH_INFO", "")))
-                exchange = self._exchange(environ, script, execution, limits=terms.limits, at_end=admission.leave)
+                execution = self._start(inquiry, shown(environ.get("PATH_INFO", "")))
+                exchange = self._exchange(inquiry, execution, terms.limits, admission)
             except BaseException:
                 admission.leave()
                 raise
@@ -275,18 +291,87 @@ class _Gateway:
             head = exchange.read_head(HeadParser(max_bytes=config.max_header_bytes, nph=script.is_nph))
             length = None
             if head.kind is not Kind.LOCAL_REDIRECT:
-                length = exchange.body_length(head.content_length if has_body(environ, head) else None)
-        except BaseException:
+                announced = head.content_length if has_body(environ, head) else None
+                length = exchange.body_length(announced)
+                if config.debug:
+                    length = self._look_for_crash(inquiry, exchange, length, announced)
+            self._look_at_names(inquiry, head)
+        except BaseException as error:
+            inquiry.begin_failure(error)
             exchange.close()
             raise
         return exchange, head, length
+
+    def _fail(self, error: GatewayError, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer with what went wrong with a script, and log the cause; what the script wrote goes below it."""
+        inquiry: Inquiry | None = environ.get("wsgicgi.inquiry")
+        if inquiry is None:
+            return self.refuse(error, environ, start_response)
+        error = inquiry.judge(error)
+        page = debug_page.html(error, inquiry) if self._shows(environ) and inquiry.diagnosis is not None else None
+        answer = error_response(error, environ, start_response, debug_page=page)
+        inquiry.flush()
+        return answer
+
+    def refuse(self, error: GatewayError, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request that no script was started for."""
+        url = shown(environ.get("PATH_INFO", ""))
+        found = None
+        if isinstance(error, ScriptForbidden) and error.file:
+            found = environ["wsgicgi.diagnosis"] = diagnosis.why_not_executable(error.file)
+            error = ScriptForbidden(f"{url}: {found}")
+        page = None
+        if str(error) and self._shows(environ):
+            found = found or debug_page.refusal(error, url)
+            page = debug_page.refusal_html(error, environ, found)
+            if isinstance(error, ScriptNotFound):  # not logged elsewhere
+                log(environ, f"{url}: {found}")
+        return error_response(error, environ, start_response, debug_page=page)
+
+    def _shows(self, environ: WSGIEnvironment) -> bool:
+        """Whether the author of the scripts is to see the cause; warns once when somebody else might."""
+        if self._config.debug and not self._has_warned:
+            self._has_warned = True
+            if environ.get("SERVER_SOFTWARE") != DEV_SERVER:
+                write_log(environ, "wsgicgi: debug=True: error pages show sources and variables to every client\n")
+        return self._config.debug
+
+    def _look_for_crash(
+        self, inquiry: Inquiry, exchange: Exchange, length: int | None, announced: int | None
+    ) -> int | None:
+        """With ``debug``: a short answer whose script dies is not given, for what it died of is told instead.
+
+        A script that has written what dying scripts write is given some time to end, and so is one that announced a
+        length, for it may be wrong.
+        """
+        for look in range(CRASH_LOOKS):
+            if length is not None or (look == FIRST_LOOKS and not announced and not inquiry.looks_dying()):
+                break
+            length = exchange.body_length(announced)
+        crash = inquiry.look_for_crash() if length is not None else None
+        if crash is not None:
+            inquiry.conclude(Fault.EXIT, str(exchange.exit_status))
+            raise ScriptFailed(f"{inquiry.label}: {inquiry.diagnosis}")
+        return length
+
+    def _look_at_names(self, inquiry: Inquiry, head: ResponseHead) -> None:
+        """Tell of a misspelt Content-Type, which nobody else notices: the answer is correct, and useless."""
+        if head.kind is not Kind.DOCUMENT or any(name.lower() == "content-type" for name, _ in head.fields):
+            return
+        found = inquiry.look_at_names(head.fields)
+        if found is None:
+            return
+        if self._config.debug:
+            raise ScriptFailed(f"{inquiry.label}: {found}")
+        log(inquiry.environ, f"{inquiry.label}: {found}")
 
     def _admit(self, environ: WSGIEnvironment, terms: Terms) -> Admission:
         url = shown(environ.get("PATH_INFO", ""))
         timeout = terms.config.queue_timeout
         return admit(terms.pools, environ, label=url, timeout=timeout, is_client_gone=presence(environ))
 
-    def _start(self, invocation: Invocation, script: Script, url: str) -> Execution:
+    def _start(self, inquiry: Inquiry, url: str) -> Execution:
+        invocation, script = inquiry.invocation, inquiry.script
         try:
             try:
                 return self.runner.start(invocation)
@@ -306,27 +391,26 @@ class _Gateway:
                 raise MetavarsTooLarge(f"{url:.200}: the URL and fields do not fit into an environment") from None
             if error.errno in NO_RESOURCES:
                 raise OutOfResources(f"{url}: cannot start: {error.strerror}") from None
-            raise ScriptCannotStart(f"{url}: cannot start: {why_not_started(error, script.command)}") from None
+            why = inquiry.conclude(Fault.START, error.strerror or str(error), error)
+            raise ScriptCannotStart(f"{url}: cannot start: {why}") from None
 
-    def _exchange(
-        self,
-        environ: WSGIEnvironment,
-        script: Script,
-        execution: Execution,
-        *,
-        limits: Limits,
-        at_end: Callable[[], None],
-    ) -> Exchange:
+    def _exchange(self, inquiry: Inquiry, execution: Execution, limits: Limits, admission: Admission) -> Exchange:
+        def end() -> None:
+            try:
+                inquiry.end()
+            finally:
+                admission.leave()
+
         exchange = Exchange(
             execution,
-            label=printable(shown(environ.get("SCRIPT_NAME", "") + script.script_path)) or script.file.name,
+            label=inquiry.label,
             limits=limits,
-            log=lambda message: log(environ, message),
-            write_stderr=lambda lines: write_log(environ, lines),
-            is_client_gone=presence(environ),
-            at_end=at_end,
+            log=inquiry.log,
+            write_stderr=inquiry.write_stderr,
+            is_client_gone=inquiry.ticking(presence(inquiry.environ)),
+            at_end=end,
         )
-        environ["wsgicgi.exchange"] = exchange
+        inquiry.exchange = inquiry.environ["wsgicgi.exchange"] = exchange
         return exchange
 
     def _redirect(
@@ -347,7 +431,7 @@ class _Gateway:
         if redirects > MAX_LOCAL_REDIRECTS:
             url = shown(environ.get("PATH_INFO", ""))
             error = TooManyRedirects(f"{url}: more than {MAX_LOCAL_REDIRECTS} local redirects")
-            return error_response(error, environ, start_response)
+            return self.refuse(error, environ, start_response)
         redirected = {name: value for name, value in environ.items() if name not in NOT_REDIRECTED}
         redirected.update(
             {
@@ -361,6 +445,11 @@ class _Gateway:
             }
         )
         return redirect_app(redirected, start_response)
+
+
+def base_variables(config: Config) -> dict[str, str]:
+    """The variables that every script gets: of the server's those on the list, and those of the settings."""
+    return {**metavars.inherited(os.environ, config.pass_env), **metavars.native(config.env)}
 
 
 def _interpreter(words: Sequence[str]) -> tuple[str, ...]:

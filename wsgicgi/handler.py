@@ -180,7 +180,10 @@ class CGIHTTPRequestHandler(ConnectionHandler):
             self.send_error(refusal.status, str(refusal))
             return
         except GatewayError as error:
-            self._refuse(error)
+            inquiry = environ.get("wsgicgi.inquiry")
+            self._refuse(error if inquiry is None else inquiry.judge(error))
+            if inquiry is not None:
+                inquiry.flush()
             return
         finally:
             self._close_after_cut_body()

@@ -238,7 +238,7 @@ def _script(rules: PathRules, place: str, mode: int, path: str, *, used: int) ->
     command = _command(rules, place)
     if command is None:
         raise ScriptForbidden(
-            f"{url}: {place} is not executable (mode {stat.S_IMODE(mode):04o}). Try: chmod 755 {place}"
+            f"{url}: {place} is not executable (mode {stat.S_IMODE(mode):04o}). Try: chmod 755 {place}", file=place
         )
     rest = path
     script_path = ""
@@ -277,8 +277,12 @@ def is_python(place: str) -> bool:
 
 def count_scripts(rules: PathRules, cgi_directory: str) -> int:
     """How many files below a CGI directory can run, for people who start a server."""
+    return sum(_command(rules, file) is not None for file in files_below(rules, cgi_directory))
+
+
+def files_below(rules: PathRules, cgi_directory: str) -> Iterator[str]:
+    """The plain files below a CGI directory that a URL can name."""
     top = os.path.join(rules.root_dir, *_names_in(cgi_directory))
-    count = 0
     seen = set()
     for place, directories, names in os.walk(top, followlinks=True):
         identity = _identity(place)
@@ -286,10 +290,14 @@ def count_scripts(rules: PathRules, cgi_directory: str) -> int:
             directories.clear()
             continue
         seen.add(identity)
-        directories[:] = [name for name in directories if not rules.is_hidden(name)]
-        files = (os.path.join(place, name) for name in names if not rules.is_hidden(name))
-        count += sum(os.path.isfile(file) and _command(rules, file) is not None for file in files)
-    return count
+        directories[:] = sorted(name for name in directories if not rules.is_hidden(name))
+        files = (os.path.join(place, name) for name in sorted(names) if not rules.is_hidden(name))
+        yield from filter(os.path.isfile, files)
+
+
+def script_of(rules: PathRules, file: str) -> tuple[str, ...] | None:
+    """What runs a file; None when nothing may."""
+    return _command(rules, file)
 
 
 def find_file(rules: PathRules, path_info: str) -> tuple[Path, str]:
