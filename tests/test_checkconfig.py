@@ -142,7 +142,7 @@ def test_help_and_wrong_arguments(tmp_path: Path) -> None:
     assert run("a", "b", cwd=tmp_path).returncode == 2
     server_help = [sys.executable, "-m", "wsgicgi", "--help"]
     assert (
-        "wsgicgi-dev check-config FILE"
+        "check-config FILE"
         in subprocess.run(server_help, capture_output=True, text=True, check=True, timeout=30).stdout
     )
 

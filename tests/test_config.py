@@ -75,6 +75,7 @@ def test_the_defaults_are_sane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "network": True,
         "allow_setuid": False,
         "scripts": (),
+        "debug": False,
     }
     assert set(expected) == set(config)
     assert {name: config[name] for name in expected} == expected

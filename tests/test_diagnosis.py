@@ -481,7 +481,7 @@ AFTER_THE_HEADER = [
     py(
         "python-exception",
         f"print('{CT}\\n')\nprint(x)\n",
-        "It had printed the header already, so its answer is incomplete",
+        "It had printed the header already, so its answer may be incomplete",
     ),
     perl("perl-died", f'print "{CT}\\n\\n"; die "no database";\n', "no database in line 2", line=2),
     sh("last-words", f"echo '{CT}'; echo; echo oops >&2; exit 4\n", "exited with status 4 and wrote: oops"),

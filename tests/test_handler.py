@@ -287,8 +287,8 @@ def test_exit_status_and_standard_error_are_logged(serve: Serve, site: Site) -> 
     client = serve(log_error=lambda self, format, *args: logged.append(format % args))
     assert client.get("/cgi-bin/complains").body == b"x"
     servers.wait_until(lambda: len(logged) == 3, "all lines are logged")
-    assert logged[0] == "/cgi-bin/complains: complaint"
-    assert "/cgi-bin/complains: exited with status 3" in logged[1]
+    assert "/cgi-bin/complains: it exited with status 3 and wrote: complaint" in logged[0]
+    assert logged[1] == "/cgi-bin/complains: complaint"
     assert logged[2] == "CGI script exit code 3"
 
 

@@ -168,7 +168,16 @@ def test_only_config_reads_settings_from_the_environment() -> None:
         texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in skipped}
         if any(isinstance(text, str) and "WSGICGI_" in text for text in texts):
             namers.add(module)
-    assert readers <= {"config", "accesslog", "terms", "handler", "admission", "runners.warden", "runners.interpreter"}
+    assert readers <= {
+        "config",
+        "accesslog",
+        "gateway",
+        "terms",
+        "handler",
+        "admission",
+        "runners.warden",
+        "runners.interpreter",
+    }
     assert "config" in readers
     assert readers & namers == {"config"}
 

@@ -147,7 +147,7 @@ class Exchange:
             message = f"{self._label}: {error}{f' It {status}.' if status else ''}"
             limit = self._limits.restrictions.reached(status, self.stderr_tail)
             if not limit:
-                raise BadScriptOutput(message) from None
+                raise type(error)(message) from None
             kind = ScriptTimeout if limit.startswith("max_cpu") else ScriptExceeded
             raise kind(f"{message} It came against {limit}.") from None
 

@@ -31,7 +31,19 @@ HOLD_CHARACTERS = 64 * 1024
 END_SECONDS = 1.0
 
 #: What is not shown to people, nor written to files: credentials by their usual names.
-SECRET_VARIABLES = ("AUTHORIZATION", "COOKIE", "PASSWORD", "PASSWD", "SECRET", "TOKEN", "API_KEY", "PRIVATE_KEY")
+SECRET_VARIABLES = (
+    "AUTHORIZATION",
+    "COOKIE",
+    "TOKEN",
+    "SECRET",
+    "PASSW",
+    "PASSPHRASE",
+    "APIKEY",
+    "API_KEY",
+    "PRIVATEKEY",
+    "PRIVATE_KEY",
+    "CREDENTIAL",
+)
 REDACTED = "(redacted)"
 
 #: What a message says that names a limit which the script met.

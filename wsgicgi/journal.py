@@ -6,7 +6,6 @@ Values of fields and variables that hold credentials by their names are left out
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections import deque
@@ -14,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from .errors import printable
+from .inquiry import is_secret
 from .paths import shown
 from .runners import ExitStatus, Invocation
 
@@ -27,10 +27,6 @@ MAX_STDERR = 64 * 1024
 MAX_VALUE = 4 * 1024
 #: From how many seconds on a script counts as slow.
 SLOW_SECONDS = 1.0
-
-_SECRET = re.compile(
-    r"AUTHORIZATION|COOKIE|TOKEN|SECRET|PASSW|PASSPHRASE|API[-_]?KEY|PRIVATE[-_]?KEY|CREDENTIAL", re.IGNORECASE
-)
 
 
 class Run:
@@ -164,7 +160,7 @@ class Journal:
 
 def redacted(name: str, value: str) -> str:
     """A value that may be shown: that of a name which tells of credentials is left out."""
-    return f"(left out, {len(value)} characters)" if _SECRET.search(name) else value
+    return f"(left out, {len(value)} characters)" if is_secret(name) else value
 
 
 def by_script(runs: Iterable[Run]) -> Mapping[str, list[Run]]:

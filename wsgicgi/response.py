@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-from .errors import BadScriptOutput
+from .errors import BadScriptOutput, ScriptExceeded
 
 # RFC 9110 section 5.6.2: token
 _FIELD_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -110,7 +110,7 @@ class HeadParser:
             end = _END_OF_HEAD.search(self._buffer, start)
             if end is None or end.end() > self._max_bytes:
                 if end is not None or len(self._buffer) > self._max_bytes:
-                    raise BadScriptOutput(f"the header is longer than {self._max_bytes} bytes (max_header_bytes).")
+                    raise ScriptExceeded(f"the header is longer than {self._max_bytes} bytes (max_header_bytes).")
                 return None
             head = _parse(bytes(self._buffer[: end.start() + 1 if end.start() else 0]), nph=self._nph)
             body = bytes(self._buffer[end.end() :])

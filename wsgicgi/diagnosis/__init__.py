@@ -75,7 +75,7 @@ def _circumstances(evidence: Evidence, found: Diagnosis) -> str:
     """How it ended, and what the client got, where the cause does not tell."""
     parts = []
     if evidence.fault in (Fault.EXIT, Fault.CUT_SHORT) and evidence.ended not in found.what:
-        parts.append("It had printed the header already, so its answer is incomplete.")
+        parts.append("It had printed the header already, so its answer may be incomplete.")
     if evidence.ended and evidence.ended[3:-1] not in found.what:
         parts.append(evidence.ended)
     return " ".join(parts)
