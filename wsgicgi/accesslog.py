@@ -1,9 +1,9 @@
 """The lines that the dev server prints: one for each request, and what scripts write to standard error.
 
-Standard error is printed when it comes, which is a second after it was written at most (``inquiry``), so that a script
-which runs on is heard. It stands indented below a line that names its request; requests overlap, so that line comes again when another
-request has had its say in between. The line with the request's status comes at its end. In a terminal lines have
-colours, and what is said by a script does not begin with its name.
+Standard error is printed when it comes, a second after it was written at most (``inquiry``), so that a script which
+runs on is heard. It stands indented below a line that names its request; requests overlap, so that line comes again
+when another request has had its say in between. The line with the request's status comes at its end. In a terminal
+lines have colours, and what is said by a script does not begin with its name.
 """
 
 from __future__ import annotations

@@ -75,6 +75,7 @@ class Cgi:
         __tracebackhide__ = True
         place = self._find(Path(target))
         # Any: two applications with the same methods
+        settings = {"run_as": None, **settings}  # whom tests run as owns their directories
         app: Any = create_app(place, **settings) if place.is_dir() else CGIScript(place, **settings)
         self._exit_stack.callback(app.close)
         log = io.StringIO()
