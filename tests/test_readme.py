@@ -61,7 +61,8 @@ def test_two_commands_are_complete() -> None:
     """One ends with the demo being served, one passes the tests; .ci/run takes the second from here."""
     install = "python3 -m venv venv && venv/bin/pip install"
     assert command("python3 -m venv venv && venv/bin/pip install .") == f"{install} . && venv/bin/wsgicgi-dev --demo"
-    assert command(install + ' -e ".[test]"') == f'{install} -e ".[test]" && venv/bin/python -m pytest -n 4 --dist loadfile'
+    tests = "venv/bin/python -m pytest -n 4 --dist loadfile"
+    assert command(install + ' -e ".[test]"') == f'{install} -e ".[test]" && {tests}'
     pattern = re.search(r"grep -E '([^']+)' README\.rst", (ROOT / ".ci/run").read_text())
     assert pattern is not None
     assert len([line for line in README.splitlines() if re.search(pattern[1], line)]) == 1

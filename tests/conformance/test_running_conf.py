@@ -225,7 +225,8 @@ def test_signals_have_their_default_actions_and_none_is_blocked(host: Host) -> N
     host.site.script("signals.sh", f"#!/bin/sh\nprintf '{PLAIN}'; exec cat /proc/self/status\n")
     status = dict(re.findall(r"^(\w+):\s*(.*)$", host.get("/cgi-bin/signals.sh").text, re.M))
     ignored, blocked = int(status["SigIgn"], 16), int(status["SigBlk"], 16)
-    assert [number for number in range(1, 65) if (ignored | blocked) >> (number - 1) & 1] == []
+    found = {number for number in range(1, 65) if (ignored | blocked) >> (number - 1) & 1}
+    assert found <= {32, 33}  # glibc's own, which no program can name; its posix_spawn leaves them ignored
 
 
 def test_script_that_is_cut_off_by_its_own_reader_ends_quietly(host: Host) -> None:
