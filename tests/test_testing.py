@@ -79,7 +79,7 @@ def test_relative_paths_begin_at_the_test_file_then_at_the_root(pytester: pytest
     script(pytester, "near.cgi", REPORT.replace("warning", "root"))
     script(pytester, "tests/near.cgi", REPORT.replace("warning", "near"))
     script(pytester, "cgi-bin/far.cgi")
-    test = pytester.path / "tests" / "test_paths.py"
+    test = pytester.path / "tests" / "test_of_relative_paths.py"
     test.write_text(
         "from pathlib import Path\n"
         "def test_it(cgi):\n"

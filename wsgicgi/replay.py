@@ -488,7 +488,7 @@ def differences(was: Response, now: Response, old_diagnosis: str | None) -> Iter
         yield f"failure: is {cause or 'none'}"
     if old_diagnosis is not None or cause is not None:
         return  # the answer is a page of ours then, which shows the request's id
-    old_fields, new_fields = _lines(was.fields), _lines(now.fields)
+    old_fields, new_fields = _lines(_comparable(was, now)), _lines(_comparable(now, was))
     yield from difflib.unified_diff(old_fields, new_fields, "fields as recorded", "fields now", lineterm="", n=1)
     new_body = now.body[:MAX_RECORDED]
     if was.body == new_body:
@@ -503,6 +503,17 @@ def differences(was: Response, now: Response, old_diagnosis: str | None) -> Iter
 
 def _completeness(response: Response) -> str:
     return "complete" if response.is_complete else "cut short"
+
+
+def _comparable(response: Response, other: Response) -> list[tuple[str, str]]:
+    """The fields of a response that another is expected to have too.
+
+    A length is told where the script has ended in time, which is a matter of luck; bodies are compared anyway.
+    """
+    names = {name.lower() for name, _ in other.fields}
+    return [
+        (name, value) for name, value in response.fields if name.lower() != "content-length" or name.lower() in names
+    ]
 
 
 def _lines(fields: Iterable[tuple[str, str]]) -> list[str]:
