@@ -213,9 +213,11 @@ def test_another_server_warns_once_that_debug_is_on(site: Site, tmp_path: Path) 
             assert "ZeroDivisionError" in server.get("/cgi-bin/x.py")[1].decode()
         assert server.log.count("debug=True: error pages show sources and variables to every client") == 1
     with dev(tmp_path / "log2", "-d", str(site.directory)) as server:
-        response, body = server.get("/cgi-bin/x.py")
+        response, body = server.get("/cgi-bin/x.py", headers={"Accept": "*/*"})
         assert "ZeroDivisionError" in body.decode()
         assert "debug=True" not in server.log
+        # a client that says nothing of itself is a program: RFC 3875 section 9.4, CWE-209
+        assert "ZeroDivisionError" not in server.get("/cgi-bin/x.py")[1].decode()
         policy = response.headers["Content-Security-Policy"]
         assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'")
     with dev(tmp_path / "log3", "-d", str(site.directory), "--no-debug") as server:

@@ -101,7 +101,7 @@ def test_the_failing_example_is_told_as_it_says(site: Site, tmp_path: Path) -> N
     with running(
         [BIN / "wsgicgi-dev", "-d", site.directory, "0"], r"http://127\.0\.0\.1:(\d+)", tmp_path / "log"
     ) as server:
-        _, page = server.get("/cgi-bin/hello.py")
+        _, page = server.get("/cgi-bin/hello.py", headers={"User-Agent": "a browser"})
         assert line.replace("/srv/site", str(site.directory)) in server.log
     assert b"<h1>The empty line between header and body is missing: " in page
 

@@ -416,7 +416,6 @@ def load(
     environ: Mapping[str, str] | None = None,
     *,
     config: Config | str | os.PathLike[str] | None = None,
-    defaults: Mapping[str, object] | None = None,
 ) -> Config:
     """Make the settings from keywords, else from ``WSGICGI_*`` variables, else from a file, else from the defaults.
 
@@ -425,7 +424,6 @@ def load(
         environ: Where the variables are; default: the process's environment.
         config: A configuration file; default: ``WSGICGI_CONFIG``. Or settings made before, which stand in the place of
             variables and file.
-        defaults: What is taken in the place of the usual defaults.
 
     Raises:
         ConfigError: A name is unknown or a value is wrong.
@@ -433,8 +431,7 @@ def load(
     if isinstance(config, Config):
         keywords = _keywords(settings)
         return dataclasses.replace(config, **keywords) if keywords else config
-    given = {name: each.value for name, each in gather(settings, environ, config=config).items()}
-    return Config(**{**(defaults or {}), **given})
+    return Config(**{name: given.value for name, given in gather(settings, environ, config=config).items()})
 
 
 def gather(

@@ -31,7 +31,7 @@ from . import __version__, check, panel, replay, tls
 from .accesslog import AccessLog
 from .app import Application
 from .checkconfig import check_config
-from .config import Config, load
+from .config import Config, gather, load
 from .errors import ConfigError
 from .journal import Journal
 from .panel import Panel
@@ -78,8 +78,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return SUBCOMMANDS[words[0]](words[1:])
     options = _parser().parse_args(words)
     try:
-        app = Application(load(_settings(options), config=options.config, defaults={"debug": True}))
-        served = Recorder(app, options.record) if options.record else app
+        settings = _settings(options)
+        app = Application(load(settings, config=options.config))
+        served: WSGIApplication = Recorder(app, options.record) if options.record else app
+        if "debug" not in gather(settings, config=options.config):
+            served = ShowsCauses(served)
         fields = _extra_fields(options.header)
         channel_class = _channel_class(options)
         context = _tls_context(options)
@@ -379,6 +382,22 @@ def _serve(server: Any, sockets: dict[int, Any], app: Application) -> None:
         app.close()
         server.task_dispatcher.shutdown(timeout=GRACE)
         server.close()
+
+
+class ShowsCauses:
+    """Lets people see why a script failed, unless ``debug`` was said or denied.
+
+    A client that says nothing of itself (no User-Agent, no Accept) is no browser and no tool of a person's: it gets the
+    error page of every server.
+    """
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self.app = app
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request (PEP 3333)."""
+        environ["wsgicgi.debug"] = bool(environ.get("HTTP_USER_AGENT") or environ.get("HTTP_ACCEPT"))
+        return self.app(environ, start_response)
 
 
 class ExtraFields:

@@ -293,7 +293,7 @@ class _Gateway:
             if head.kind is not Kind.LOCAL_REDIRECT:
                 announced = head.content_length if has_body(environ, head) else None
                 length = exchange.body_length(announced)
-                if config.debug:
+                if self._shows(environ):
                     length = self._look_for_crash(inquiry, exchange, length, announced)
             self._look_at_names(inquiry, head)
         except BaseException as error:
@@ -329,12 +329,15 @@ class _Gateway:
         return error_response(error, environ, start_response, debug_page=page)
 
     def _shows(self, environ: WSGIEnvironment) -> bool:
-        """Whether the author of the scripts is to see the cause; warns once when somebody else might."""
+        """Whether the author of the scripts is to see the cause; warns once when somebody else might.
+
+        That is with ``debug``, and where the dev server says so of a request.
+        """
         if self._config.debug and not self._has_warned:
             self._has_warned = True
             if environ.get("SERVER_SOFTWARE") != DEV_SERVER:
                 write_log(environ, "wsgicgi: debug=True: error pages show sources and variables to every client\n")
-        return self._config.debug
+        return self._config.debug or bool(environ.get("wsgicgi.debug"))
 
     def _look_for_crash(
         self, inquiry: Inquiry, exchange: Exchange, length: int | None, announced: int | None
@@ -361,7 +364,7 @@ class _Gateway:
         found = inquiry.look_at_names(head.fields)
         if found is None:
             return
-        if self._config.debug:
+        if self._shows(inquiry.environ):
             raise ScriptFailed(f"{inquiry.label}: {found}")
         log(inquiry.environ, f"{inquiry.label}: {found}")
 

@@ -75,6 +75,7 @@ class Inquiry:
         self._is_failing = False
         self._exit_status: ExitStatus | None = None
         self._activity: Activity | None = None
+        self._last_words: bytes | None = None
 
     # -- what the exchange tells
 
@@ -150,6 +151,7 @@ class Inquiry:
             return
         if isinstance(error, ScriptTimeout):
             self._activity = diagnosis.activity(self.exchange.pid)
+            self._last_words = self.exchange.stderr_tail  # what is said of its end is not why it came
         self._exit_status = self.exchange.wait_for_exit(END_SECONDS if isinstance(error, BadScriptOutput) else 0)
 
     def judge(self, error: GatewayError) -> GatewayError:
@@ -211,7 +213,7 @@ class Inquiry:
             cwd=self.invocation.cwd,
             errno=(error.errno or 0) if error is not None else 0,
             strerror=(error.strerror or "") if error is not None else "",
-            stderr=exchange.stderr_tail if exchange is not None else b"",
+            stderr=self._stderr(),
             output=exchange.output_head if exchange is not None else b"",
             output_end=exchange.output_tail if exchange is not None else b"",
             code=status.code if status is not None and not status.signal else None,
@@ -221,6 +223,11 @@ class Inquiry:
             metavars=self.invocation.metavars,
             source=diagnosis.source_of(file),
         )
+
+    def _stderr(self) -> bytes:
+        if self._last_words is not None:
+            return self._last_words
+        return self.exchange.stderr_tail if self.exchange is not None else b""
 
     @property
     def exit_status(self) -> ExitStatus | None:
