@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from programs import find
-from servers import Server, dev, gunicorn
+from servers import Server, dev, gunicorn, wait_until
 from sites import Site
 from test_diagnosis import CT, ask
 from test_gitweb import browse, read_png
@@ -282,3 +282,15 @@ def test_a_browser_shows_it_in_both_schemes(shown: Server, tmp_path: Path, schem
     }[scheme]
     assert colours[paper] > width * height / 4
     assert colours[mark] > 1000
+
+
+def test_a_limit_that_was_met_is_named_first(site: Site, tmp_path: Path) -> None:
+    """With what to do about it."""
+    site.script("x.pl", "#!/usr/bin/perl\n$x = 'x' x 300_000_000;\nprint \"Content-Type: text/plain\\n\\n\";\n")
+    with dev(tmp_path / "log", "-d", str(site.directory), "--max-memory", "64M", "--debug") as server:
+        response, body = server.get("/cgi-bin/x.pl")
+        assert response.status == 502
+        text = body.decode()
+        assert "It came against max_memory=67108864" in text.partition("</h1>")[0]
+        assert "raise that limit" in text
+        wait_until(lambda: "/cgi-bin/x.pl: it came against max_memory=67108864: " in server.log, "the log says so too")

@@ -144,12 +144,12 @@ class Exchange:
             status = self._find_exit_status(EXIT_GRACE)
             self._drain()
             self._is_end_told = True
-            message = f"{self._label}: {error}{f' It {status}.' if status else ''}"
+            message = f"{error}{f' It {status}.' if status else ''}"
             limit = self._limits.restrictions.reached(status, self.stderr_tail)
             if not limit:
-                raise type(error)(message) from None
+                raise type(error)(f"{self._label}: {message}") from None
             kind = ScriptTimeout if limit.startswith("max_cpu") else ScriptExceeded
-            raise kind(f"{message} It came against {limit}.") from None
+            raise kind(f"{self._label}: it came against {limit}: {message}") from None
 
     def _no_head_in_time(self, received: int) -> str:
         took = time.monotonic() - self._begin

@@ -48,6 +48,9 @@ REDACTED = "(redacted)"
 
 #: What a message says that names a limit which the script met.
 LIMIT = "came against"
+REMEDY_OF_LIMITS = (
+    "Let it need less, or raise that limit, for this script alone in a [[script]] section of a configuration file."
+)
 
 # What says nothing but that a script ended with an error, which some do after a good answer.
 _NO_CRASH = ("last-words", "other")
@@ -157,7 +160,10 @@ class Inquiry:
     def judge(self, error: GatewayError) -> GatewayError:
         """The same error, with the cause in its message."""
         if LIMIT in str(error) or isinstance(error, ScriptExceeded):
-            return error
+            what = str(error).removeprefix(f"{self.label}: ")
+            self.diagnosis = Diagnosis(rule="limit", what=what, remedy=REMEDY_OF_LIMITS, file=str(self.script.file))
+            self.environ["wsgicgi.diagnosis"] = self.diagnosis
+            return type(error)(f"{self.label}: {self.diagnosis}")
         if isinstance(error, ScriptTimeout):
             fault = Fault.SILENCE
         elif isinstance(error, BadScriptOutput):
