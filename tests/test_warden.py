@@ -365,7 +365,7 @@ def test_warden_that_is_killed_is_replaced_and_takes_its_scripts_along(start: Ca
 def test_script_that_kills_all_it_may_does_not_stop_the_server(start: Callable[..., Execution]) -> None:
     """``kill -9 -1`` by an unlucky script of another user takes the warden too, but not the server."""
     uid = Identity(uid=61235, gid=61235, groups=(61235,))
-    assert start("kill -9 -1; sleep 300", identity=uid).wait(10) == ExitStatus(signal=signal.SIGKILL)
+    assert start("sleep 0.3; kill -9 -1; sleep 300", identity=uid).wait(10) == ExitStatus(signal=signal.SIGKILL)
     assert output(start("echo on", identity=uid)) == "on\n"
 
 

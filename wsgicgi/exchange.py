@@ -27,7 +27,7 @@ from .errors import (
 )
 from .pipes import Pipes, Source, watch
 from .response import HeadParser, ResponseHead
-from .runners.base import Execution, ExitStatus, Restrictions
+from .runners.base import Execution, ExitStatus, Restrictions, is_ending
 
 #: Seconds between two looks at the client while the script is silent.
 CLIENT_TICK = 0.25
@@ -35,6 +35,8 @@ CLIENT_TICK = 0.25
 HALF_CLOSED_GRACE = 0.75
 #: Seconds that the end of a script may take after the end of its output, to be known as its cause.
 EXIT_GRACE = 0.1
+#: Seconds that it may take to know how a script ended whose end has begun: the machine is busy then.
+END_SECONDS = 10.0
 #: Seconds of one wait where there is no limit.
 LONG_WAIT = 3600.0
 #: Seconds and bytes for which a head is held back, to learn the length of a short answer (it keeps connections alive).
@@ -55,6 +57,10 @@ class Limits:
     max_time: float | None
     max_output_bytes: int | None = None
     restrictions: Restrictions = Restrictions()
+
+
+def _nothing(*_: object) -> None:
+    pass
 
 
 class Exchange:
@@ -333,6 +339,9 @@ class Exchange:
     def _judge_end(self) -> None:
         """Look at how the script ended, once its output has."""
         status = self._find_exit_status(EXIT_GRACE)
+        if status is None and is_ending(self._execution.pid):
+            # its output ended with it, and not because it closed it: how it ended tells whether the answer is whole
+            status = self._find_exit_status(END_SECONDS)
         if status is not None and status.signal:
             self._drain()
             self._is_end_told = True
@@ -413,6 +422,14 @@ class Exchange:
                 self._log_exit_status()
             finally:
                 self._at_end()
+                self._forget()
+
+    def _forget(self) -> None:
+        """Let go of the request, whose environ holds this: no cycle keeps the bytes until the next collection."""
+        self._log = self._write_stderr = _nothing
+        self._is_client_gone = bool
+        self._at_end = _nothing
+        self._ready = b""
 
     def _log_exit_status(self) -> None:
         was_whole = self._is_answered or self._output_ended

@@ -144,6 +144,21 @@ class ExitStatus:
             return f"was killed by signal {self.signal}"
 
 
+_PF_EXITING = 0x4  # Linux, include/linux/sched.h
+
+
+def is_ending(pid: int) -> bool:
+    """Whether a process has begun to end, or has ended and was not waited for yet; False where that is not known."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except FileNotFoundError:
+        return os.path.exists("/proc/self/stat")
+    except OSError:
+        return False
+    return fields[0] in (b"Z", b"X") or bool(int(fields[6]) & _PF_EXITING)
+
+
 class Execution(Protocol):
     """One started script."""
 

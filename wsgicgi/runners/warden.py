@@ -146,7 +146,9 @@ class Warden:
     def _started(self, records: int, invocation: Invocation) -> int:
         record = os.read(records, _warden.RECORD.size)
         if not record:
-            raise BrokenPipeError(errno.EPIPE, "the warden has gone")
+            # It may have been started; a second time would be worse than not at all.
+            forget(self)
+            raise OSError(errno.EAGAIN, "what starts scripts was killed meanwhile")
         kind, value, at, _ = _warden.RECORD.unpack(record)
         if kind == _warden.STARTED:
             return int(value)
