@@ -29,7 +29,7 @@ def report(server: Server, target: str, method: str = "GET", **options: object) 
 def is_running(pid_file: Path) -> bool:
     try:
         status = Path(f"/proc/{int(pid_file.read_text())}/stat").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
     return status.rpartition(")")[2].split()[0] not in "ZX"
 
@@ -287,7 +287,7 @@ def test_script_that_never_answers_is_ended_with_its_children(site: Site, tmp_pa
         response, _ = server.get("/cgi-bin/silent")
         assert response.status == 504
         wait_until(lambda: not is_running(pid_file), "its child has ended")
-        wait_until(lambda: "no complete header after 0.5 s (timeout=0.5, 0 bytes received)" in server.log, "the cause")
+        wait_until(lambda: "(timeout=0.5, 0 bytes received)" in server.log, "the cause")
 
 
 def test_silence_after_the_head_breaks_the_connection(site: Site, tmp_path: Path, server_kind: str) -> None:

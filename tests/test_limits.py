@@ -56,7 +56,7 @@ EXCEEDED = [
         502,
         "came against max_open_files=20",
     ),
-    ("timeout", "0.5", PERL + "sleep 60;\n", 504, "no complete header after 0.5 s (timeout=0.5"),
+    ("timeout", "0.5", PERL + "sleep 60;\n", 504, "(timeout=0.5, 0 bytes received)"),
     ("max_time", "0.5", PERL + "sleep 60;\n", 504, "(max_time=0.5"),
     (
         "max_output_bytes",

@@ -44,7 +44,7 @@ def is_running(pid_file: Path) -> bool:
     """Whether the process whose id a script's ``touch`` left still runs."""
     try:
         status = Path(f"/proc/{int(pid_file.read_text())}/stat").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
     return status.rpartition(")")[2].split()[0] not in "ZX"
 

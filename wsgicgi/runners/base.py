@@ -152,7 +152,7 @@ def is_ending(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return os.path.exists("/proc/self/stat")
     except OSError:
         return False
