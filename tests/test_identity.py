@@ -97,7 +97,7 @@ def test_unknown_user_is_told_at_start(run_as: str) -> None:
 
 
 @pytest.mark.user_only
-@pytest.mark.parametrize("run_as", ["nobody", "owner", "root"])
+@pytest.mark.parametrize("run_as", ["nobody", "owner", "daemon"])
 def test_only_root_can_run_scripts_as_somebody_else(run_as: str) -> None:
     """Told at start, not with the first request; "owner" is possible where only one's own scripts run."""
     if run_as == "owner":
