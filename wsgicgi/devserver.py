@@ -183,6 +183,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
     settings = {name: value for name, value in vars(options).items() if name in names and value is not None}
     if options.demo:
         settings["directory"] = DEMO_DIRECTORY
+        settings.setdefault("run_as", None)  # our own scripts, wherever root has installed them
     return settings
 
 
