@@ -61,7 +61,7 @@ def test_two_commands_are_complete() -> None:
     """One ends with the demo being served, one passes the tests; .ci/run takes the second from here."""
     install = "python3 -m venv venv && venv/bin/pip install"
     assert command("python3 -m venv venv && venv/bin/pip install .") == f"{install} . && venv/bin/wsgicgi-dev --demo"
-    tests = "venv/bin/python -m pytest -n 4 --dist loadfile"
+    tests = "venv/bin/python -m pytest -n 2 --dist loadfile"
     assert command(install + ' -e ".[test]"') == f'{install} -e ".[test]" && {tests}'
     pattern = re.search(r"grep -E '([^']+)' README\.rst", (ROOT / ".ci/run").read_text())
     assert pattern is not None
