@@ -136,7 +136,8 @@ def running(
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=cwd,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
+            # one arena of the C library's: memory is then what is in use, not what many threads have kept for later
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "1", **(env or {})},
             start_new_session=True,
         )
     try:

@@ -56,7 +56,7 @@ def as_before(server: Server, spool: Path | None = None) -> Iterator[None]:
         wait_until(is_as_before, "processes and descriptors are as before", 20)
     except AssertionError:
         raise AssertionError(f"before: {before}, now: {now}\n{server.log[-2000:]}") from None
-    assert now["memory"] <= before["memory"] + 128
+    assert now["memory"] <= before["memory"] + 40
     assert spool is None or not list(spool.iterdir())
 
 

@@ -310,7 +310,7 @@ class _Gateway:
         error = inquiry.judge(error)
         page = debug_page.html(error, inquiry) if self._shows(environ) and inquiry.diagnosis is not None else None
         answer = error_response(error, environ, start_response, debug_page=page)
-        inquiry.flush()
+        inquiry.close()
         return answer
 
     def refuse(self, error: GatewayError, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -183,7 +183,7 @@ class CGIHTTPRequestHandler(ConnectionHandler):
             inquiry = environ.get("wsgicgi.inquiry")
             self._refuse(error if inquiry is None else inquiry.judge(error))
             if inquiry is not None:
-                inquiry.flush()
+                inquiry.close()
             return
         finally:
             self._close_after_cut_body()

@@ -137,7 +137,12 @@ class Inquiry:
             if found is not None:
                 self.diagnosis = found
                 log(self.environ, f"{self.label}: {found}")
+        self.close()
+
+    def close(self) -> None:
+        """Write what was held back, and let go of the request, whose environ holds this."""
         self.flush()
+        self.environ = {}
 
     def flush(self) -> None:
         """Write what was held back."""

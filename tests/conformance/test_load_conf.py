@@ -56,7 +56,7 @@ def test_announced_bodies_take_no_memory(host: Host) -> None:
             connection = connections.enter_context(host.connect())
             connection.send(head.encode())
             assert connection.read_head().status == 413
-        assert state(host.server)["memory"] - before < 128
+        assert state(host.server)["memory"] - before < 64
     quick(host)
 
 
