@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import pytest
 
 from wsgicgi.errors import Forbidden, GatewayError, NotFound, ScriptForbidden, ScriptNotFound
 from wsgicgi.paths import (
+    MAX_KNOWN,
     PathRules,
     Script,
+    ScriptFinder,
     canonical,
     count_scripts,
     find_file,
@@ -895,3 +898,75 @@ def test_a_script_is_a_value() -> None:
     assert Script(**parts) == Script(**parts)  # type: ignore[arg-type]
     with pytest.raises(AttributeError):
         Script(**parts).extra_path = "/x"  # type: ignore[arg-type,misc]
+
+
+# -- a finder that remembers
+
+
+def outcome(find: Callable[[str], Script | None], path: str) -> object:
+    """What is found, or the error."""
+    try:
+        return find(path)
+    except GatewayError as error:
+        return type(error), str(error)
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "nothing": lambda root: None,
+    "not-executable": lambda root: (root / "cgi-bin/d/s").chmod(0o644),
+    "written": lambda root: (root / "cgi-bin/d/s").write_text(PROGRAM + "#"),
+    "replaced": lambda root: os.replace(put(root / "other", mode=0o600), root / "cgi-bin/d/s"),
+    "removed": lambda root: (root / "cgi-bin/d/s").unlink(),
+    "made-a-directory": lambda root: [(root / "cgi-bin/d/s").unlink(), (root / "cgi-bin/d/s/x").mkdir(parents=True)],
+    "directory-renamed": lambda root: (root / "cgi-bin/d").rename(root / "cgi-bin/e"),
+    "directory-made-a-script": lambda root: [
+        (root / "cgi-bin/d").rename(root / "old"),
+        put(root / "cgi-bin/d", mode=0o755),
+    ],
+    "made-a-link-out": lambda root: [
+        (root / "cgi-bin/d/s").unlink(),
+        (root / "cgi-bin/d/s").symlink_to(root.parent / "outside" / "secret.txt"),
+    ],
+    "directory-made-a-link": lambda root: [
+        (root / "cgi-bin/d").rename(root / "old"),
+        put(root.parent / "outside" / "s"),
+        (root / "cgi-bin/d").symlink_to(root.parent / "outside"),
+    ],
+}
+
+
+@pytest.mark.parametrize("path", ["/cgi-bin/d/s", "/cgi-bin/d/s/x/y"])
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_a_finder_remembers_is_what_is_there(
+    rules: PathRules, root: Path, change: Callable[[Path], object], path: str
+) -> None:
+    """Each change is in effect with the next request."""
+    put(root / "cgi-bin/d/s", mode=0o755)
+    finder = ScriptFinder(rules)
+    assert finder.find(path) == find_script(rules, path) is not None
+    assert finder.find(path) is finder.find(path)
+    change(root)
+    assert outcome(finder.find, path) == outcome(lambda path: find_script(rules, path), path)
+    put(root / "cgi-bin/d2/s", mode=0o755)  # nothing else was spoilt
+    assert finder.find("/cgi-bin/d2/s") is not None
+
+
+def test_a_finder_sees_a_better_index(by_name: PathRules, root: Path) -> None:
+    """What stands for a directory is looked for each time."""
+    rules = replace(by_name, index_names=("index.cgi", "other.cgi"))
+    put(root / "place/other.cgi", mode=0o755)
+    finder = ScriptFinder(rules)
+    for name in ("other.cgi", "index.cgi"):
+        put(root / "place" / name, mode=0o755)
+        script = finder.find("/place/")
+        assert script is not None
+        assert script.file.name == name
+
+
+def test_a_finder_does_not_grow(rules: PathRules, root: Path) -> None:
+    """Extra paths are of the client's making."""
+    put(root / "cgi-bin/d/s", mode=0o755)
+    finder = ScriptFinder(rules)
+    for number in range(3 * MAX_KNOWN):
+        finder.find(f"/cgi-bin/d/s/{number}")
+        assert len(finder._known) <= MAX_KNOWN

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import stat
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -50,17 +51,26 @@ DISCARD_SECONDS = 5.0
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Body:
-    """A descriptor to be a script's standard input, and the number of bytes in it; None when there is no body."""
+    """A descriptor to be a script's standard input, and the number of bytes in it; None when there is no body.
+
+    The descriptor lives as long as the context.
+    """
 
     stdin: int
     length: int | None
+    close: Callable[[], None] = lambda: None
+
+    def __enter__(self) -> Body:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
-@contextlib.contextmanager
-def collect(environ: WSGIEnvironment, *, max_bytes: int, memory: int, timeout: float) -> Iterator[Body]:
-    """Collect a request's body; the descriptor lives as long as the context.
+def collect(environ: WSGIEnvironment, *, max_bytes: int, memory: int, timeout: float) -> Body:
+    """Collect a request's body.
 
     Args:
         environ: The request.
@@ -79,6 +89,9 @@ def collect(environ: WSGIEnvironment, *, max_bytes: int, memory: int, timeout: f
     """
     with contextlib.ExitStack() as owned:
         try:
+            if _has_none(environ):
+                null = os.open(os.devnull, os.O_RDONLY)
+                return Body(stdin=null, length=None, close=functools.partial(os.close, null))
             body = _collect(environ, max_bytes, memory, timeout, owned)
         except OSError as error:
             if error.errno in _NO_ROOM:
@@ -86,7 +99,18 @@ def collect(environ: WSGIEnvironment, *, max_bytes: int, memory: int, timeout: f
             if error.errno in NO_RESOURCES:
                 raise OutOfResources(f"cannot keep a request body: {error.strerror}") from None
             raise
-        yield body
+        body.close = owned.pop_all().close
+    return body
+
+
+def _has_none(environ: WSGIEnvironment) -> bool:
+    """Whether a request tells by its head alone that it has no body (RFC 9112 section 6.3)."""
+    return (
+        not environ.get("CONTENT_LENGTH")
+        and "HTTP_TRANSFER_ENCODING" not in environ
+        and environ.get("REQUEST_METHOD") in ("GET", "HEAD")
+        and environ.get("SERVER_PROTOCOL") in ("HTTP/1.0", "HTTP/1.1")
+    )
 
 
 def _collect(

@@ -304,10 +304,10 @@ class Exchange:
             for source, data in events:
                 if source is Source.STDOUT:
                     output = data
-                elif source is Source.STDERR:
-                    self._log_stderr(data)
-                else:
+                elif source is Source.EXIT:
                     self._exited = True
+                elif data:
+                    self._log_stderr(data)
             if events:
                 self._silent_since = time.monotonic()
             if output:
@@ -440,7 +440,7 @@ class Exchange:
     def _drain(self) -> None:
         """Throw output away and log standard error, as far as they are there already."""
         for _ in range(16):  # more than the pipes hold, and a child in the background may hold them open for ever
-            events = self._pipes.wait(0)
+            events = [] if self._pipes.are_over else self._pipes.wait(0)
             if not events:
                 break
             self._log_stderr(b"".join(data for source, data in events if source is Source.STDERR))

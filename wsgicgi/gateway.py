@@ -44,7 +44,7 @@ from .errors import (
 )
 from .exchange import Exchange, Limits
 from .inquiry import Inquiry
-from .paths import PathRules, Script, canonical, find_script, is_python, script_command, shown
+from .paths import PathRules, Script, ScriptFinder, canonical, is_python, script_command, shown
 from .response import HeadParser, Kind, ResponseHead
 from .runners import RUNNERS, Execution, IdentityRefused, Invocation, Runner
 from .terms import AllTerms, Terms
@@ -106,7 +106,7 @@ class CGIMiddleware:
             settings["runner"] = runner
         self.config = load({"directory": directory, **settings}, config=config)
         self.app = app
-        self._rules = PathRules.of(self.config)
+        self._scripts = ScriptFinder(PathRules.of(self.config))
         self._gateway = _Gateway(self.config, runner)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -114,7 +114,7 @@ class CGIMiddleware:
         if not environ.get("PATH_INFO"):
             return self.app(environ, start_response)  # the mount point itself, without a slash
         try:
-            script = find_script(self._rules, environ["PATH_INFO"])
+            script = self._scripts.find(environ["PATH_INFO"])
         except GatewayError as error:
             return self._gateway.refuse(error, environ, start_response)
         if script is None:
@@ -269,7 +269,7 @@ class _Gateway:
                     software=self._software,
                     pass_authorization=config.pass_authorization,
                 ),
-                cwd=self._cwd or str(script.file.parent),
+                cwd=self._cwd or script.directory,
                 stdin=request_body.stdin,
                 identity=run_as,
                 restrictions=terms.restrictions,

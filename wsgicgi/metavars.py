@@ -7,6 +7,7 @@ native WSGI strings: bytes shown as latin-1 (PEP 3333); a runner turns them back
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import os
 import re
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from .errors import request_id
 from .paths import Script
+from .paths import native as _native
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -40,7 +42,7 @@ _FIELD_VARIABLE = re.compile(r"HTTP_[A-Z0-9_]+")
 # Never passed: HTTP_PROXY would be taken for a setting (CVE-2016-5385, httpoxy); the body's framing is undone before
 # the script gets it; the content's length and type have variables of their own (RFC 3875 section 4.1.18).
 _WITHHELD = {"HTTP_PROXY", "HTTP_TRANSFER_ENCODING", "HTTP_CONTENT_LENGTH", "HTTP_CONTENT_TYPE"}
-_CREDENTIALS = {"HTTP_AUTHORIZATION", "HTTP_PROXY_AUTHORIZATION"}
+_WITHHELD_WITH_CREDENTIALS = {*_WITHHELD, "HTTP_AUTHORIZATION", "HTTP_PROXY_AUTHORIZATION"}
 
 # RFC 3875 section 4.1.14, with the grammar of section 2.3: hostname, IPv4 address, or IPv6 address in brackets
 _SERVER_NAME = re.compile(
@@ -49,6 +51,9 @@ _SERVER_NAME = re.compile(
 )
 _HOST = re.compile(rf"({_SERVER_NAME.pattern})(?::[0-9]*)?")
 _ABSOLUTE_FORM = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#]*@)?([^/?#@]*)(.*)", re.DOTALL)
+
+#: Answers that are kept of what is asked again and again: names, addresses.
+MAX_KNOWN = 256
 
 #: Bytes of search words in all; beyond it a script gets none. A system takes far more, but no such URL is an index.
 MAX_SEARCH_WORDS = 16 * 1024
@@ -112,7 +117,7 @@ def build(
         "SCRIPT_NAME": mount + script.script_path,
         "PATH_INFO": script.extra_path,
         "QUERY_STRING": query,
-        "SERVER_NAME": _server_name(environ),
+        "SERVER_NAME": _server_name(environ.get("HTTP_HOST", ""), str(environ["SERVER_NAME"])),
         "SERVER_PORT": _server_port(environ),
         "SERVER_PROTOCOL": environ.get("SERVER_PROTOCOL", "HTTP/1.1"),
         "SERVER_SOFTWARE": _server_software(environ, software),
@@ -122,8 +127,8 @@ def build(
         # what everyone expects beside RFC 3875
         "REQUEST_URI": _request_uri(environ, mount, query),
         "REQUEST_SCHEME": environ.get("wsgi.url_scheme", "http"),
-        "DOCUMENT_ROOT": _native(str(script.root_dir)),
-        "SCRIPT_FILENAME": _native(str(script.file)),
+        "DOCUMENT_ROOT": script.native_root,
+        "SCRIPT_FILENAME": script.native_file,
         "REDIRECT_STATUS": "200",  # php-cgi runs nothing without it
         "UNIQUE_ID": request_id(environ),
     }
@@ -134,16 +139,19 @@ def build(
     if script.translated is not None:
         metavars["PATH_TRANSLATED"] = _native(str(script.translated))
     elif script.extra_path:
-        metavars["PATH_TRANSLATED"] = _native(str(script.root_dir)).rstrip("/") + script.extra_path
+        metavars["PATH_TRANSLATED"] = script.native_root.rstrip("/") + script.extra_path
     if environ.get("wsgi.url_scheme") == "https":
         metavars["HTTPS"] = "on"
     # Only what the server or an application around us found out: a client has no way to set these (section 4.1.11).
     for name in ("AUTH_TYPE", "REMOTE_USER", "REMOTE_IDENT"):
         if environ.get(name):
             metavars[name] = str(environ[name])
-    if str(environ.get("REMOTE_PORT", "")).isdigit():
-        metavars["REMOTE_PORT"] = str(environ["REMOTE_PORT"])
-    return {name: value for name, value in metavars.items() if "\0" not in value}
+    port = str(environ.get("REMOTE_PORT", ""))
+    if port.isdigit():
+        metavars["REMOTE_PORT"] = port
+    if "\0" in "".join(metavars.values()):
+        return {name: value for name, value in metavars.items() if "\0" not in value}
+    return metavars
 
 
 def search_words(method: str, query: str) -> tuple[str, ...]:
@@ -161,21 +169,23 @@ def search_words(method: str, query: str) -> tuple[str, ...]:
 
 
 def _request_fields(environ: WSGIEnvironment, *, pass_authorization: bool) -> dict[str, str]:
-    withheld = _WITHHELD if pass_authorization else _WITHHELD | _CREDENTIALS
+    withheld = _WITHHELD if pass_authorization else _WITHHELD_WITH_CREDENTIALS
     return {
         name: value
         for name, value in environ.items()
-        if name.startswith("HTTP_")
-        and name not in withheld
-        and isinstance(value, str)
-        and _FIELD_VARIABLE.fullmatch(name)
+        if name[:5] == "HTTP_" and name not in withheld and isinstance(value, str) and _is_field_variable(name)
     }
 
 
-def _server_name(environ: WSGIEnvironment) -> str:
+@functools.lru_cache(maxsize=MAX_KNOWN)
+def _is_field_variable(name: str) -> bool:
+    return _FIELD_VARIABLE.fullmatch(name) is not None
+
+
+@functools.lru_cache(maxsize=MAX_KNOWN)
+def _server_name(host: str, own: str) -> str:
     """The name that the client asked for, else the server's own; never what is no name at all."""
-    asked = _HOST.fullmatch(environ.get("HTTP_HOST", ""))
-    own = str(environ["SERVER_NAME"])
+    asked = _HOST.fullmatch(host)
     if ":" in own and not own.startswith("["):
         own = f"[{own}]"
     for name in (asked[1] if asked else "", own):
@@ -211,6 +221,7 @@ def _remote_addr(environ: WSGIEnvironment) -> str:
     return address if _is_address(address) else "0.0.0.0"
 
 
+@functools.lru_cache(maxsize=MAX_KNOWN)
 def _is_address(text: str) -> bool:
     try:
         return bool(ipaddress.ip_address(text))
@@ -226,6 +237,8 @@ def _server_software(environ: WSGIEnvironment, software: str) -> str:
 def _request_uri(environ: WSGIEnvironment, mount: str, query: str) -> str:
     """The target as the client sent it, from the first slash on; put together anew where the server did not keep it."""
     raw = _raw_target(environ)
+    if raw.startswith("/"):
+        return raw
     if raw:
         absolute = _ABSOLUTE_FORM.fullmatch(raw)
         if not absolute:
@@ -233,8 +246,3 @@ def _request_uri(environ: WSGIEnvironment, mount: str, query: str) -> str:
         return absolute[2] if absolute[2].startswith("/") else "/" + absolute[2]
     path = urllib.parse.quote((mount + environ.get("PATH_INFO", "")).encode("latin-1"), safe="/!$&'()*+,;=:@~")
     return f"{path}?{query}" if query else path
-
-
-def _native(text: str) -> str:
-    """A text of the system's as a native WSGI string."""
-    return os.fsencode(text).decode("latin-1")

@@ -8,7 +8,9 @@ a disk that ignores it. Only this module and ``static`` look at the file system.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
+import functools
 import os
 import re
 import stat
@@ -32,7 +34,11 @@ _WINDOWS_REFUSED = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+#: Paths whose scripts a ``ScriptFinder`` remembers.
+MAX_KNOWN = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
 class Script:
     """A program that a request names.
 
@@ -43,6 +49,7 @@ class Script:
         extra_path: The rest of the URL path, PATH_INFO for the script; "" or begins with "/".
         root_dir: What "/" maps to: DOCUMENT_ROOT, and the base of PATH_TRANSLATED.
         translated: PATH_TRANSLATED, where it is not the extra path below ``root_dir``.
+        seen: What the file was like when it was found, if that can be told again by looking at the file alone.
     """
 
     file: Path
@@ -51,8 +58,29 @@ class Script:
     extra_path: str
     root_dir: Path
     translated: Path | None = None
+    seen: tuple[int, ...] = field(default=(), compare=False)
 
-    @property
+    @functools.cached_property
+    def place(self) -> str:
+        """The file as a text."""
+        return str(self.file)
+
+    @functools.cached_property
+    def directory(self) -> str:
+        """The directory that the file is in."""
+        return str(self.file.parent)
+
+    @functools.cached_property
+    def native_file(self) -> str:
+        """The file as a native WSGI string."""
+        return native(self.place)
+
+    @functools.cached_property
+    def native_root(self) -> str:
+        """``root_dir`` as a native WSGI string."""
+        return native(str(self.root_dir))
+
+    @functools.cached_property
     def is_nph(self) -> bool:
         """Whether it speaks HTTP itself: its name begins with "nph-" (RFC 3875 section 5)."""
         return self.file.name.startswith("nph-")
@@ -95,9 +123,14 @@ class PathRules:
         return (name.startswith(".") and name != ".well-known") or _LEFT_OVER.fullmatch(name) is not None
 
 
+def native(text: str) -> str:
+    """A text of the system's as a native WSGI string."""
+    return os.fsencode(text).decode("latin-1")
+
+
 def shown(path: str) -> str:
     """A path out of an environ as people write it, for messages."""
-    return path.encode("latin-1", "replace").decode("utf-8", "replace")
+    return path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 def canonical(path_info: str) -> str:
@@ -136,6 +169,49 @@ def segments(path: str) -> list[str]:
     return names
 
 
+class ScriptFinder:
+    """``find_script`` with a memory: a path names the same script as long as its file is the same.
+
+    Whatever could change that shows in one look at the file: its mode, owner and times; and, by another file, or none,
+    at this place, a link or a directory on the way that was replaced. A script that stands for a directory is looked
+    for each time, because a new file can take its place.
+    """
+
+    def __init__(self, rules: PathRules) -> None:
+        self._rules = rules
+        self._known: dict[str, Script] = {}
+
+    def find(self, path_info: str) -> Script | None:
+        """See ``find_script``."""
+        known = self._known.get(path_info)
+        if known is not None:
+            try:
+                if _seen(os.stat(known.place)) == known.seen:
+                    return known
+            except OSError:
+                pass
+            self._known.pop(path_info, None)
+        script = find_script(self._rules, path_info)
+        if script is not None and script.seen:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            self._known[path_info] = script
+        return script
+
+
+def _seen(found: os.stat_result) -> tuple[int, ...]:
+    return (
+        found.st_dev,
+        found.st_ino,
+        found.st_mode,
+        found.st_uid,
+        found.st_gid,
+        found.st_size,
+        found.st_mtime_ns,
+        found.st_ctime_ns,
+    )
+
+
 def find_script(rules: PathRules, path_info: str) -> Script | None:
     """Find the script that a request path names, and the extra path behind it.
 
@@ -166,14 +242,14 @@ def find_script(rules: PathRules, path_info: str) -> Script | None:
         if depth >= cgi_depth and rules.is_hidden(name):
             raise ScriptNotFound(f"{url}: {name!r} is a hidden name (allow_hidden=False)")
         place = os.path.join(place, name)
-        mode = _mode(place, url)
-        if mode is None:
+        found = _look_at(place, url)
+        if found is None:
             raise ScriptNotFound(f"{url}: there is no {place}")
-        if stat.S_ISDIR(mode):
+        if stat.S_ISDIR(found.st_mode):
             continue
         if depth < cgi_depth:
             raise ScriptNotFound(f"{url}: {place} is no directory")
-        return _script(rules, place, mode, path, used=depth + 1)
+        return _script(rules, place, found, path, used=depth + 1)
     script = _index_script(rules, place, path)
     if script is None:
         raise ScriptForbidden(f"{url}: {place} is a directory, and CGI directories are not listed")
@@ -202,10 +278,10 @@ def _find_script_by_name(rules: PathRules, path: str, names: list[str]) -> Scrip
         place = os.path.join(place, name)
         if not rules.is_script_name(name):
             continue
-        mode = _mode(place, shown(path))
-        if mode is not None and stat.S_ISREG(mode) and not any(map(rules.is_hidden, names[: depth + 1])):
+        found = _look_at(place, shown(path))
+        if found is not None and stat.S_ISREG(found.st_mode) and not any(map(rules.is_hidden, names[: depth + 1])):
             _require_inside(rules, place, shown(path))
-            return _script(rules, place, mode, path, used=depth + 1)
+            return _script(rules, place, found, path, used=depth + 1)
     if not path.endswith("/") or any(map(rules.is_hidden, names)):
         return None
     return _index_script(rules, place, path)
@@ -218,27 +294,28 @@ def _index_script(rules: PathRules, directory: str, path: str) -> Script | None:
     in_cgi_directory = _cgi_depth(rules, segments(path)) is not None
     for name in rules.index_names:
         place = os.path.join(directory, name)
-        mode = _mode(place, shown(path))
-        if mode is None or not stat.S_ISREG(mode):
+        found = _look_at(place, shown(path))
+        if found is None or not stat.S_ISREG(found.st_mode):
             continue
         if not in_cgi_directory:
             if not rules.is_script_name(name):
                 return None
             _require_inside(rules, place, shown(path))
         path += os.fsencode(name).decode("latin-1")
-        return _script(rules, place, mode, path, used=len(segments(path)))
+        return dataclasses.replace(_script(rules, place, found, path, used=len(segments(path))), seen=())
     return None
 
 
-def _script(rules: PathRules, place: str, mode: int, path: str, *, used: int) -> Script:
+def _script(rules: PathRules, place: str, found: os.stat_result, path: str, *, used: int) -> Script:
     """Make the Script of a file that the first ``used`` segments of a path name."""
     url = shown(path)
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(found.st_mode):
         raise ScriptForbidden(f"{url}: {place} is not a plain file")
     command = _command(rules, place)
     if command is None:
         raise ScriptForbidden(
-            f"{url}: {place} is not executable (mode {stat.S_IMODE(mode):04o}). Try: chmod 755 {place}", file=place
+            f"{url}: {place} is not executable (mode {stat.S_IMODE(found.st_mode):04o}). Try: chmod 755 {place}",
+            file=place,
         )
     rest = path
     script_path = ""
@@ -247,7 +324,14 @@ def _script(rules: PathRules, place: str, mode: int, path: str, *, used: int) ->
         name, slash, rest = rest.partition("/")
         script_path += "/" + name
         rest = slash + rest
-    return Script(file=Path(place), command=command, script_path=script_path, extra_path=rest, root_dir=rules.root_dir)
+    return Script(
+        file=Path(place),
+        command=command,
+        script_path=script_path,
+        extra_path=rest,
+        root_dir=rules.root_dir,
+        seen=_seen(found),
+    )
 
 
 def _command(rules: PathRules, place: str) -> tuple[str, ...] | None:
@@ -317,7 +401,7 @@ def find_file(rules: PathRules, path_info: str) -> tuple[Path, str]:
     if any(map(rules.is_hidden, names)):
         raise NotFound(f"{url} is hidden")
     place = os.path.join(rules.root_dir, *names)
-    if _mode(place, url) is None:
+    if _look_at(place, url) is None:
         raise NotFound(f"{url}: there is no {place}")
     real = _require_inside(rules, place, url)
     if any(map(rules.is_script_name, (*names[-1:], os.path.basename(real)))) and not os.path.isdir(real):
@@ -382,14 +466,14 @@ def _identity(place: str) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _mode(place: str, url: str) -> int | None:
-    """The mode of what a path leads to; None when there is nothing.
+def _look_at(place: str, url: str) -> os.stat_result | None:
+    """Look at what a path leads to; None when there is nothing.
 
     Raises:
         Forbidden: A directory on the way may not be searched.
     """
     try:
-        return os.stat(place).st_mode
+        return os.stat(place)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM):
             raise Forbidden(f"{url}: {place}: a directory on the way may not be searched by this server") from None

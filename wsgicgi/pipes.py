@@ -38,6 +38,10 @@ Event = tuple[Source, bytes]  # b"" is the end of a pipe; EXIT has no bytes
 class Pipes(Protocol):
     """The two pipes of a script."""
 
+    @property
+    def are_over(self) -> bool:
+        """Whether the ends of both have been told, so that no bytes can come any more."""
+
     def wait(self, timeout: float) -> list[Event]:
         """Wait up to ``timeout`` seconds for something to happen, and give what did: at most a piece of each source.
 
@@ -57,11 +61,18 @@ class PolledPipes:
         # looked up at each use: gevent puts one of its own there
         self._poll = select.poll()
         self._sources = {execution.stdout: Source.STDOUT, execution.stderr: Source.STDERR}
+        self._poll.register(execution.stdout, select.POLLIN)
+        self._poll.register(execution.stderr, select.POLLIN)
+        self._must_ask_for_exit = execution.exit_fd is None
+        self._open = 2
         if execution.exit_fd is not None:
             self._sources[execution.exit_fd] = Source.EXIT
-        for descriptor in self._sources:
-            self._poll.register(descriptor, select.POLLIN)
-        self._must_ask_for_exit = execution.exit_fd is None
+            self._poll.register(execution.exit_fd, select.POLLIN)
+
+    @property
+    def are_over(self) -> bool:
+        """See ``Pipes``."""
+        return self._open == 0
 
     def wait(self, timeout: float) -> list[Event]:
         """See ``Pipes``."""
@@ -81,7 +92,10 @@ class PolledPipes:
         events = []
         for descriptor, _ in self._poll.poll(math.ceil(timeout * 1000)):
             source = self._sources[descriptor]
-            data = b"" if source is Source.EXIT else os.read(descriptor, PIECE)
+            data = b""
+            if source is not Source.EXIT:
+                data = os.read(descriptor, PIECE)
+                self._open -= not data
             if not data:
                 self._poll.unregister(descriptor)
             events.append((source, data))
@@ -100,6 +114,7 @@ class ThreadedPipes:
         self._events: queue.Queue[Event] = queue.Queue(maxsize=2)
         self._is_closed = False
         self._has_told_exit = False
+        self._open = 2
         for descriptor, source in ((execution.stdout, Source.STDOUT), (execution.stderr, Source.STDERR)):
             # a duplicate each: the Execution may close its own while a background child keeps a thread here
             threading.Thread(target=self._pump, args=(os.dup(descriptor), source), daemon=True).start()
@@ -114,6 +129,11 @@ class ThreadedPipes:
         finally:
             os.close(descriptor)
 
+    @property
+    def are_over(self) -> bool:
+        """See ``Pipes``."""
+        return self._open == 0
+
     def wait(self, timeout: float) -> list[Event]:
         """See ``Pipes``."""
         deadline = time.monotonic() + timeout
@@ -121,9 +141,12 @@ class ThreadedPipes:
         while True:
             left = deadline - time.monotonic()
             try:
-                return [self._events.get(timeout=EXIT_TICK if has_exited else max(0.0, min(left, EXIT_TICK)))]
+                event = self._events.get(timeout=EXIT_TICK if has_exited else max(0.0, min(left, EXIT_TICK)))
             except queue.Empty:
                 pass
+            else:
+                self._open -= not event[1]
+                return [event]
             if has_exited:
                 # a tick later nothing was on its way any more
                 self._has_told_exit = True

@@ -5,6 +5,7 @@ A ``HeadParser`` is fed bytes in whatever pieces they come; the result does not 
 
 from __future__ import annotations
 
+import functools
 import http
 import re
 from dataclasses import dataclass
@@ -37,6 +38,10 @@ _NOT_FORWARDED = {
     "date",
     "server",
 }
+
+
+#: Bytes of a head whose parsing is kept: those with cookies and the like are longer, and seldom the same again.
+MAX_KEPT_HEAD = 128
 
 
 class Kind(Enum):
@@ -112,7 +117,8 @@ class HeadParser:
                 if end is not None or len(self._buffer) > self._max_bytes:
                     raise ScriptExceeded(f"the header is longer than {self._max_bytes} bytes (max_header_bytes).")
                 return None
-            head = _parse(bytes(self._buffer[: end.start() + 1 if end.start() else 0]), nph=self._nph)
+            text = bytes(self._buffer[: end.start() + 1 if end.start() else 0])
+            head = (_parse_again if len(text) <= MAX_KEPT_HEAD else _parse)(text, nph=self._nph)
             body = bytes(self._buffer[end.end() :])
             if head is not None:
                 return head, body
@@ -138,6 +144,10 @@ def _parse(text: bytes, *, nph: bool) -> ResponseHead | None:
     if nph and any(name.lower() == "transfer-encoding" for name, _ in fields):
         raise BadScriptOutput("an nph- script must leave Transfer-Encoding to the server, which frames the body itself")
     return _head(fields, status)
+
+
+# Scripts write the same few heads again and again.
+_parse_again = functools.lru_cache(maxsize=256)(_parse)
 
 
 def _status_line(line: bytes) -> tuple[int, str]:

@@ -100,7 +100,10 @@ class Invocation:
 
     def environment(self) -> dict[bytes, bytes]:
         """The environment in bytes, as POSIX systems have it."""
-        return {name.encode("latin-1"): _bytes(value) for name, value in self.metavars.items()}
+        try:
+            return {name.encode("latin-1"): value.encode("latin-1") for name, value in self.metavars.items()}
+        except UnicodeEncodeError:
+            return {_bytes(name): _bytes(value) for name, value in self.metavars.items()}
 
     def environment_texts(self) -> dict[str, str]:
         """The environment in texts, as Windows has it."""

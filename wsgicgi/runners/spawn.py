@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import weakref
+from collections.abc import Iterable
 
 from . import warden
 from .base import Execution, Invocation, Restrictions
@@ -22,19 +23,22 @@ class SpawnRunner:
     """Starts scripts through wardens, which hold them to their identity and restrictions."""
 
     def __init__(self) -> None:
-        self._running: weakref.WeakSet[Execution] = weakref.WeakSet()
+        self._mark = object()
 
     def start(self, invocation: Invocation) -> Execution:
         """Start a script; see ``Runner``."""
-        execution = _start(invocation)
+        return self._remember(_start(invocation))
+
+    def _remember(self, execution: Execution) -> Execution:
         with _lock:
-            self._running.add(execution)
-            _all_running.add(execution)
+            _running[execution] = self._mark
         return execution
 
     def close(self) -> None:
         """End all scripts that still run, all at once."""
-        _end_all(self._running)
+        with _lock:
+            own = [execution for execution, mark in _running.items() if mark is self._mark]
+        _end_all(own)
 
 
 class SubprocessRunner(SpawnRunner):
@@ -42,11 +46,7 @@ class SubprocessRunner(SpawnRunner):
 
     def start(self, invocation: Invocation) -> Execution:
         """Start a script; see ``Runner``."""
-        execution = _start_child(invocation)
-        with _lock:
-            self._running.add(execution)
-            _all_running.add(execution)
-        return execution
+        return self._remember(_start_child(invocation))
 
 
 def _start(invocation: Invocation) -> Execution:
@@ -68,15 +68,13 @@ def _start_child(invocation: Invocation) -> Execution:
     return ChildProcess.start(invocation)
 
 
-_lock = threading.Lock()  # for all sets
-_all_running: weakref.WeakSet[Execution] = weakref.WeakSet()
+_lock = threading.Lock()
+_running: weakref.WeakKeyDictionary[Execution, object] = weakref.WeakKeyDictionary()  # with its runner's mark
 
 
-def _end_all(executions: weakref.WeakSet[Execution]) -> None:
-    with _lock:
-        candidates = list(executions)
-    # a forked process has its parent's scripts in the set, but they are not its own
-    running = [each for each in candidates if each.owner == os.getpid() and each.wait(0) is None]
+def _end_all(executions: Iterable[Execution]) -> None:
+    # a forked process has its parent's scripts here, but they are not its own
+    running = [each for each in executions if each.owner == os.getpid() and each.wait(0) is None]
     for execution in running:
         execution.begin_end()
     for execution in running:
@@ -88,7 +86,9 @@ def _end() -> None:
 
     When the server is killed, its wardens end them.
     """
-    _end_all(_all_running)
+    with _lock:
+        executions = list(_running)
+    _end_all(executions)
 
 
 def _forget() -> None:
