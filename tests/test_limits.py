@@ -61,7 +61,7 @@ EXCEEDED = [
     (
         "max_output_bytes",
         "1K",
-        PERL + HEAD + "print 'x' x 2000;\n",
+        "#!/usr/bin/perl\nprint \"Content-Type: text/plain\\n\\n\", 'x' x 2000;\n",  # all at once
         502,
         "more output than 1024 bytes (max_output_bytes)",
     ),

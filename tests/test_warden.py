@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import os
 import pwd
@@ -358,6 +359,22 @@ def test_warden_that_is_killed_is_replaced_and_takes_its_scripts_along(start: Ca
     assert running.wait(10) == ExitStatus(signal=signal.SIGKILL)
     wait_until(lambda: not living([running.pid]), "its script has ended")
     assert output(start("echo on")) == "on\n"
+    assert warden.find(None, no_new_privs=True) is not keeper
+
+
+def test_start_that_a_killed_warden_had_not_taken_is_made_by_another(start: Callable[..., Execution]) -> None:
+    """Nothing was started, and that is known: nobody has to be turned away."""
+    start("true").wait(10)
+    keeper = warden.find(None, no_new_privs=True)
+    os.kill(keeper._process.pid, signal.SIGSTOP)
+    stat_file = Path(f"/proc/{keeper._process.pid}/stat")
+    wait_until(lambda: b") T " in stat_file.read_bytes(), "it has stopped")
+    sent = keeper._sent
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        started = pool.submit(start, "echo once")
+        wait_until(lambda: keeper._sent > sent, "it was asked")
+        os.kill(keeper._process.pid, signal.SIGKILL)
+        assert output(started.result(timeout=30)) == "once\n"
     assert warden.find(None, no_new_privs=True) is not keeper
 
 

@@ -10,6 +10,7 @@ Standard input is a socket to the server. Frames come in on it, each a kind, a l
 * ``T``: end one, with all that it started.
 
 Records about a script go out through its own pipe: started (pid), refused (errno, at what), ended (status, memory).
+How many frames were taken stands in memory that the server sees: what was not, when a warden is killed, another can do.
 The end of the socket is the end of the server, however it came: then everything that runs is ended.
 
 Linux: it is the reaper of its scripts' orphans (PR_SET_CHILD_SUBREAPER), so that processes which made a session of
@@ -22,6 +23,7 @@ import array
 import contextlib
 import errno
 import marshal
+import mmap
 import os
 import select
 import signal
@@ -45,6 +47,7 @@ COUNT_SECONDS = 1.0  # how long a count of a user's other processes holds
 
 FRAME = struct.Struct("=cI")
 RECORD = struct.Struct("=iiiq")
+TALLY = struct.Struct("=Q")
 READY, STARTED, REFUSED, ENDED = range(4)
 AT_PROGRAM, AT_DIRECTORY, AT_LIMITS = range(3)
 
@@ -400,8 +403,11 @@ def reap() -> None:
 class Frames:
     """Takes frames from the socket; each brings its descriptors with its first byte."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, tally: int) -> None:
         self.sock = sock
+        self.taken = 0
+        self.tally = mmap.mmap(tally, TALLY.size)
+        os.close(tally)  # it was given to be inherited
 
     def take(self) -> tuple[bytes, Any, array.array[int]] | None:
         """The next frame: kind, value, descriptors; None at the end."""
@@ -416,6 +422,8 @@ class Frames:
             if not size:
                 return None
             view = view[size:]
+        self.taken += 1
+        TALLY.pack_into(self.tally, 0, self.taken)
         return kind, marshal.loads(data), descriptors
 
     def _receive_head(self) -> tuple[bytes, array.array[int]]:
@@ -436,14 +444,14 @@ class Frames:
         return data, descriptors
 
 
-def run(sock: socket.socket) -> None:
+def run(sock: socket.socket, tally: int) -> None:
     """Serve until the server is gone, and then until nothing is left of its scripts."""
     woken, waker = os.pipe()
     for descriptor in (woken, waker):
         os.set_blocking(descriptor, False)
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
-    frames = Frames(sock)
+    frames = Frames(sock, tally)
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     poll.register(woken, select.POLLIN)
@@ -479,7 +487,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     sock = socket.socket(fileno=0)
     sock.setblocking(True)
-    identity, no_new_privs = marshal.loads(bytes.fromhex(sys.argv[1]))
+    identity, no_new_privs, tally = marshal.loads(bytes.fromhex(sys.argv[1]))
     control = controls(no_new_privs=no_new_privs)
     try:
         if identity is not None:
@@ -489,7 +497,7 @@ def main() -> None:
         sock.sendall(RECORD.pack(REFUSED, error.errno or errno.EPERM, 0, 0))
         return
     sock.sendall(RECORD.pack(READY, 0, 0, 0))
-    run(sock)
+    run(sock, tally)
 
 
 if __name__ == "__main__":

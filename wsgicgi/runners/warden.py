@@ -8,11 +8,13 @@ input is the caller's descriptor.
 
 from __future__ import annotations
 
+import array
 import atexit
 import errno
 import itertools
 import logging
 import marshal
+import mmap
 import os
 import select
 import signal
@@ -20,8 +22,10 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Sequence
+from typing import BinaryIO
 
 from wsgicgi.errors import NO_RESOURCES
 
@@ -62,12 +66,16 @@ class Warden:
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._socket, its_end = socket.socketpair()
+        self._sent = 0
         has_to_become = None if identity is None else (identity.uid, identity.gid, list(identity.groups))
         try:
-            with its_end:
+            with its_end, _shared_memory() as tally:
+                self._taken = _Tally(tally)
+                wishes = marshal.dumps((has_to_become, no_new_privs, tally.fileno())).hex()
                 self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", _warden.__file__, marshal.dumps((has_to_become, no_new_privs)).hex()],
+                    [sys.executable, "-I", "-S", _warden.__file__, wishes],
                     stdin=its_end.fileno(),
+                    pass_fds=[tally.fileno()],
                     stdout=subprocess.DEVNULL,
                     cwd="/",
                     env={name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
@@ -78,6 +86,7 @@ class Warden:
             except BaseException:
                 self._process.kill()
                 self._process.wait()
+                self._taken.close()
                 raise
         except BaseException:
             self._socket.close()
@@ -122,14 +131,14 @@ class Warden:
             stdout, stderr, records = its
             if self._identity is not None:
                 self._hand_over(invocation.stdin, stdout, stderr)
-            self._send(b"S", marshal.dumps(frame), (invocation.stdin, stdout, stderr, records))
+            place = self._send(b"S", marshal.dumps(frame), (invocation.stdin, stdout, stderr, records))
         except BaseException:
             _close_all(ours)
             raise
         finally:
             _close_all(its)
         try:
-            pid = self._started(ours[2], invocation)
+            pid = self._started(ours[2], place, invocation)
         except BaseException:
             _close_all(ours)
             raise
@@ -143,9 +152,11 @@ class Warden:
             if stat.S_ISFIFO(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_nlink == 0):
                 os.fchown(descriptor, self._identity.uid, self._identity.gid)
 
-    def _started(self, records: int, invocation: Invocation) -> int:
+    def _started(self, records: int, place: int, invocation: Invocation) -> int:
         record = os.read(records, _warden.RECORD.size)
         if not record:
+            if place > self._taken.count():
+                raise BrokenPipeError(errno.EPIPE, "the warden went before it took this")
             # It may have been started; a second time would be worse than not at all.
             forget(self)
             raise OSError(errno.EAGAIN, "what starts scripts was killed meanwhile")
@@ -160,13 +171,17 @@ class Warden:
         """Ask for a script's end, with all that it started."""
         self._send(b"T", marshal.dumps(number))
 
-    def _send(self, kind: bytes, data: bytes, descriptors: tuple[int, ...] = ()) -> None:
-        head = _warden.FRAME.pack(kind, len(data))
+    def _send(self, kind: bytes, data: bytes, descriptors: tuple[int, ...] = ()) -> int:
+        """Send a frame; gives its place among all."""
+        frame = _warden.FRAME.pack(kind, len(data)) + data
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
         with self._lock:
             try:
-                sent = socket.send_fds(self._socket, [head, data], descriptors)
-                if sent < len(head) + len(data):
-                    self._socket.sendall((head + data)[sent:])
+                sent = self._socket.sendmsg([frame], rights)
+                if sent < len(frame):
+                    self._socket.sendall(frame[sent:])
+                self._sent += 1
+                return self._sent
             except OSError as error:
                 if error.errno in NO_RESOURCES:
                     raise
@@ -175,9 +190,39 @@ class Warden:
     def close(self) -> None:
         """Let it go: it ends what still runs, and itself."""
         self._socket.close()
+        self._taken.close()
         # Nobody waits for it: this process is about to end, or is not its parent. At the end of a process under gevent
         # there is nothing left that could tell of a child's end.
         self._process.returncode = 0
+
+
+class _Tally:
+    """How many frames a warden has taken; after ``close``, how many it had by then."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        os.ftruncate(file.fileno(), _warden.TALLY.size)
+        self._memory = mmap.mmap(file.fileno(), _warden.TALLY.size)
+        self._lock = threading.Lock()
+        self._last = 0
+
+    def count(self) -> int:
+        with self._lock:
+            if not self._memory.closed:
+                (self._last,) = _warden.TALLY.unpack(self._memory)
+            return self._last
+
+    def close(self) -> None:
+        with self._lock:
+            if not self._memory.closed:
+                (self._last,) = _warden.TALLY.unpack(self._memory)
+                self._memory.close()
+
+
+def _shared_memory() -> BinaryIO:
+    """A file without a name, to be mapped by two processes."""
+    if sys.platform == "linux":
+        return open(os.memfd_create("wsgicgi-warden"), "r+b", buffering=0)
+    return tempfile.TemporaryFile(buffering=0)
 
 
 def find(identity: Identity | None, *, no_new_privs: bool) -> Warden | None:
