@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from .errors import (
     NO_RESOURCES,
@@ -33,6 +33,7 @@ from .errors import (
     SpoolFull,
     UnknownTransferCoding,
 )
+from .server import Readable, body_input
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -135,7 +136,7 @@ def _collect(
     if spooled is not None:
         return spooled
     with _socket_timeout(environ, timeout):
-        return _read(environ["wsgi.input"], announced, max_bytes, memory, owned)
+        return _read(body_input(environ), announced, max_bytes, memory, owned)
 
 
 def _content_length(environ: WSGIEnvironment) -> int | None:
@@ -193,7 +194,7 @@ def _socket_timeout(environ: WSGIEnvironment, timeout: float) -> Iterator[None]:
         sock.settimeout(before)
 
 
-def _pieces(stream: BinaryIO, announced: int | None, max_bytes: int) -> Iterator[bytes]:
+def _pieces(stream: Readable, announced: int | None, max_bytes: int) -> Iterator[bytes]:
     """Read a body to its end, which is after ``announced`` bytes or at the end of the stream."""
     total = 0
     while announced is None or total < announced:
@@ -218,7 +219,7 @@ def _pieces(stream: BinaryIO, announced: int | None, max_bytes: int) -> Iterator
         raise BadRequest(f"the request body ended after {total} of {announced} bytes")
 
 
-def _read(stream: BinaryIO, announced: int | None, max_bytes: int, memory: int, owned: contextlib.ExitStack) -> Body:
+def _read(stream: Readable, announced: int | None, max_bytes: int, memory: int, owned: contextlib.ExitStack) -> Body:
     pieces = _pieces(stream, announced, max_bytes)
     first = b""
     for piece in pieces:

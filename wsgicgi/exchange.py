@@ -11,6 +11,7 @@ connection, so that the client knows.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -42,6 +43,8 @@ LONG_WAIT = 3600.0
 #: Seconds and bytes for which a head is held back, to learn the length of a short answer (it keeps connections alive).
 SHORT_ANSWER_SECONDS = 0.01
 SHORT_ANSWER_BYTES = 64 * 1024
+#: Scripts whose habits are known.
+MAX_HABITS = 1024
 #: Bytes after which a line of standard error is broken.
 MAX_LOG_LINE = 8 * 1024
 #: Bytes of the begin of the output and of the end of standard error that are kept for a diagnosis.
@@ -61,6 +64,26 @@ class Limits:
 
 def _nothing(*_: object) -> None:
     pass
+
+
+class Habits:
+    """Which scripts worked on after the begin of their last answer: nobody waits for the end of the next one then."""
+
+    def __init__(self) -> None:
+        self._going_on: set[str] = set()
+
+    def hold(self, script: str) -> float:
+        """Seconds for which the head of a script's answer is held back."""
+        return 0.0 if script in self._going_on else SHORT_ANSWER_SECONDS
+
+    def note(self, script: str, *, went_on: bool) -> None:
+        """Learn from an answer."""
+        if not went_on:
+            self._going_on.discard(script)
+        elif script not in self._going_on:
+            if len(self._going_on) >= MAX_HABITS:
+                self._going_on.clear()
+            self._going_on.add(script)
 
 
 class Exchange:
@@ -98,6 +121,7 @@ class Exchange:
         self._at_end = at_end
         self._pipes = watch(execution) if pipes is None else pipes
         self._begin = time.monotonic()
+        self._head_at = self._output_ended_at = math.inf
         self._silent_since = self._begin
         self._next_look = self._begin + CLIENT_TICK
         self._gone_since: float | None = None
@@ -143,6 +167,7 @@ class Exchange:
                 found = parser.feed(piece)
                 if found is not None:
                     head, self._ready = found
+                    self._head_at = time.monotonic()
                     return head
                 if time.monotonic() >= deadline:
                     raise ScriptTimeout(self._no_head_in_time(received))
@@ -178,18 +203,24 @@ class Exchange:
 
     # -- the body
 
-    def body_length(self, announced: int | None) -> int | None:
+    @property
+    def went_on(self) -> bool:
+        """Whether the script was not done with its answer soon after the head."""
+        return self._output_ended_at > self._head_at + SHORT_ANSWER_SECONDS
+
+    def body_length(self, announced: int | None, hold: float = SHORT_ANSWER_SECONDS) -> int | None:
         """The length of the whole body, if it is short and the script ends at once; None when that is not known.
 
         Args:
             announced: The bytes that there must be, at least.
+            hold: Seconds that this may take.
 
         Raises:
             BadScriptOutput: The script was killed, or wrote less than it announced: nothing was sent yet, so this can
                 still be told.
         """
         self._require_room(announced or 0)
-        deadline = time.monotonic() + SHORT_ANSWER_SECONDS
+        deadline = time.monotonic() + hold
         while len(self._ready) <= SHORT_ANSWER_BYTES:
             self._require_room(len(self._ready))
             piece = self._read(deadline)
@@ -317,6 +348,7 @@ class Exchange:
                 return output
             if output is not None or had_exited:
                 self._output_ended = True
+                self._output_ended_at = time.monotonic()
             elif not self._exited:
                 self._look_at_client()
                 if time.monotonic() >= deadline:

@@ -42,7 +42,7 @@ from .errors import (
     redirect_response,
     write_log,
 )
-from .exchange import Exchange, Limits
+from .exchange import Exchange, Habits, Limits
 from .inquiry import Inquiry
 from .paths import PathRules, Script, ScriptFinder, canonical, is_python, script_command, shown
 from .response import HeadParser, Kind, ResponseHead
@@ -211,6 +211,7 @@ class _Gateway:
         self._config = config
         self._cwd = cwd
         self._software = software
+        self._habits = Habits()
         self._has_warned = False
 
     def close(self) -> None:
@@ -292,7 +293,7 @@ class _Gateway:
             length = None
             if head.kind is not Kind.LOCAL_REDIRECT:
                 announced = head.content_length if has_body(environ, head) else None
-                length = exchange.body_length(announced)
+                length = exchange.body_length(announced, self._habits.hold(script.place))
                 if self._shows(environ):
                     length = self._look_for_crash(inquiry, exchange, length, announced)
             self._look_at_names(inquiry, head)
@@ -400,6 +401,7 @@ class _Gateway:
     def _exchange(self, inquiry: Inquiry, execution: Execution, limits: Limits, admission: Admission) -> Exchange:
         def end() -> None:
             try:
+                self._habits.note(inquiry.script.place, went_on=exchange.went_on)
                 inquiry.end()
             finally:
                 admission.leave()
