@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import queue
@@ -18,8 +19,13 @@ from typing import Protocol
 
 from .runners.base import Execution
 
+if sys.platform == "linux":
+    import fcntl
+
 #: Bytes read at once: what a pipe holds.
 PIECE = 64 * 1024
+#: What it holds, and what is read at once, as soon as a script has filled it: large answers take fewer steps then.
+LARGE_PIECE = 256 * 1024
 #: Seconds between looks at a process where no descriptor tells of its end.
 EXIT_TICK = 0.05
 
@@ -65,6 +71,7 @@ class PolledPipes:
         self._poll.register(execution.stderr, select.POLLIN)
         self._must_ask_for_exit = execution.exit_fd is None
         self._open = 2
+        self._piece = PIECE
         if execution.exit_fd is not None:
             self._sources[execution.exit_fd] = Source.EXIT
             self._poll.register(execution.exit_fd, select.POLLIN)
@@ -94,12 +101,20 @@ class PolledPipes:
             source = self._sources[descriptor]
             data = b""
             if source is not Source.EXIT:
-                data = os.read(descriptor, PIECE)
+                data = os.read(descriptor, self._piece)
                 self._open -= not data
+                if len(data) == PIECE and source is Source.STDOUT:
+                    self._enlarge(descriptor)
             if not data:
                 self._poll.unregister(descriptor)
             events.append((source, data))
         return events
+
+    def _enlarge(self, descriptor: int) -> None:
+        if sys.platform == "linux" and self._piece == PIECE:
+            self._piece = LARGE_PIECE
+            with contextlib.suppress(OSError):  # this user has many large pipes already
+                fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, LARGE_PIECE)
 
     def close(self) -> None:
         """See ``Pipes``: there is nothing to stop."""
