@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +14,7 @@ from typing import Any
 import pytest
 import servers
 
-from wsgicgi.server import has_sibling_processes, threads
+from wsgicgi.server import body_input, has_sibling_processes, threads
 
 SHOWN = [
     ("gthread", ("-w", "1", "--threads", "5"), 5, True),
@@ -61,3 +64,81 @@ def test_only_a_pools_thread_has_its_size() -> None:
     thread.start()
     thread.join()
     assert found == [None]
+
+
+# -- bodies from behind gunicorn's wsgi.input
+
+SIZES = [1, 9_999, 70_000, 3_000_000]
+
+
+def chunked(body: bytes, size: int) -> bytes:
+    pieces = [body[at : at + size] for at in range(0, len(body), size)]
+    return b"".join(b"%x;a=b\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\nX-Trailer: x\r\n\r\n"
+
+
+def posts(kind: str, size: int) -> tuple[bytes, list[bytes]]:
+    """Requests that are sent all at once, and what the answers end with."""
+    sent, expected = b"", []
+    for number in range(3):
+        body = bytes([65 + number]) * (size + number)
+        head = b"POST / HTTP/1.1\r\nHost: a\r\n"
+        if kind == "_FromSocket":
+            sent += head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+        else:
+            sent += head + b"Transfer-Encoding: chunked\r\n\r\n" + chunked(body, max(1, size // 3))
+        expected.append(f"{kind} {len(body)} {hashlib.sha256(body).hexdigest()}".encode())
+    return sent, expected
+
+
+@pytest.mark.parametrize("worker", ["gthread", "sync", "gevent"])
+def test_bodies_come_from_what_is_behind_gunicorns_input(worker: str, tmp_path: Path) -> None:
+    """This gunicorn looks as it is known to; and requests that wait behind a body are where they should be."""
+    env = {"PYTHONPATH": str(Path(__file__).parent)}
+    with servers.gunicorn("body_app:app", tmp_path / "log", kind=worker, options=("-w", "1"), env=env) as server:
+        for kind in ("_FromSocket", "_Chunks"):
+            for size in SIZES:
+                sent, expected = posts(kind, size)
+                if worker == "sync":  # it keeps no connection
+                    body = b"x" * size
+                    answer = server.request("POST", "/", body=body if kind == "_FromSocket" else iter([body]))
+                    assert answer[1] == f"{kind} {size} {hashlib.sha256(body).hexdigest()}".encode()
+                    continue
+                with socket.create_connection((server.host, server.port), timeout=30) as connection:
+                    sender = threading.Thread(target=connection.sendall, args=(sent,))
+                    sender.start()
+                    received = b""
+                    while not all(answer in received for answer in expected):
+                        piece = connection.recv(65536)
+                        assert piece, received
+                        received += piece
+                    sender.join()
+                assert received.count(b"200 OK") == 3
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 100000", b"Transfer-Encoding: chunked"])
+def test_nothing_is_taken_for_a_request_behind_a_body_that_broke_off(framing: bytes, tmp_path: Path) -> None:
+    """The connection ends with the client's half."""
+    env = {"PYTHONPATH": str(Path(__file__).parent)}
+    with servers.gunicorn("body_app:app", tmp_path / "log", kind="gthread", options=("-w", "1"), env=env) as server:
+        with socket.create_connection((server.host, server.port), timeout=30) as connection:
+            hidden = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+            connection.sendall(b"POST / HTTP/1.1\r\nHost: a\r\n" + framing + b"\r\n\r\nff\r\n" + hidden)
+            connection.shutdown(socket.SHUT_WR)
+            received = b""
+            while piece := connection.recv(65536):
+                received += piece
+        assert received.count(b"HTTP/1.1 ") <= 1
+        assert server.get("/")[0].status == 200
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        pytest.param({}, id="another-server"),
+        pytest.param({"gunicorn.socket": object()}, id="another-input"),
+    ],
+)
+def test_other_servers_bodies_are_read_as_they_are(environ: dict[str, Any]) -> None:
+    """What looks otherwise is left alone."""
+    stream = io.BytesIO(b"x")
+    assert body_input({**environ, "wsgi.input": stream}) is stream
