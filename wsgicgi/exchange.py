@@ -43,7 +43,7 @@ LONG_WAIT = 3600.0
 #: Seconds and bytes for which a head is held back, to learn the length of a short answer (it keeps connections alive).
 SHORT_ANSWER_SECONDS = 0.01
 SHORT_ANSWER_BYTES = 64 * 1024
-#: Scripts whose habits are known.
+#: URLs whose habits are known.
 MAX_HABITS = 1024
 #: Bytes after which a line of standard error is broken.
 MAX_LOG_LINE = 8 * 1024
@@ -67,23 +67,23 @@ def _nothing(*_: object) -> None:
 
 
 class Habits:
-    """Which scripts worked on after the begin of their last answer: nobody waits for the end of the next one then."""
+    """Which URLs' answers went on after their begin the last time: nobody waits for the end of the next one then."""
 
     def __init__(self) -> None:
-        self._going_on: set[str] = set()
+        self._going_on: set[int] = set()
 
-    def hold(self, script: str) -> float:
+    def hold(self, script: str, query: str) -> float:
         """Seconds for which the head of a script's answer is held back."""
-        return 0.0 if script in self._going_on else SHORT_ANSWER_SECONDS
+        return 0.0 if hash((script, query)) in self._going_on else SHORT_ANSWER_SECONDS
 
-    def note(self, script: str, *, went_on: bool) -> None:
+    def note(self, script: str, query: str, *, went_on: bool) -> None:
         """Learn from an answer."""
         if not went_on:
-            self._going_on.discard(script)
-        elif script not in self._going_on:
+            self._going_on.discard(hash((script, query)))
+        else:
             if len(self._going_on) >= MAX_HABITS:
                 self._going_on.clear()
-            self._going_on.add(script)
+            self._going_on.add(hash((script, query)))
 
 
 class Exchange:

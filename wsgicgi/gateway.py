@@ -293,7 +293,9 @@ class _Gateway:
             length = None
             if head.kind is not Kind.LOCAL_REDIRECT:
                 announced = head.content_length if has_body(environ, head) else None
-                length = exchange.body_length(announced, self._habits.hold(script.place))
+                length = exchange.body_length(
+                    announced, self._habits.hold(script.place, environ.get("QUERY_STRING", ""))
+                )
                 if self._shows(environ):
                     length = self._look_for_crash(inquiry, exchange, length, announced)
             self._look_at_names(inquiry, head)
@@ -399,9 +401,11 @@ class _Gateway:
             raise ScriptCannotStart(f"{url}: cannot start: {why}") from None
 
     def _exchange(self, inquiry: Inquiry, execution: Execution, limits: Limits, admission: Admission) -> Exchange:
+        query = inquiry.environ.get("QUERY_STRING", "")
+
         def end() -> None:
             try:
-                self._habits.note(inquiry.script.place, went_on=exchange.went_on)
+                self._habits.note(inquiry.script.place, query, went_on=exchange.went_on)
                 inquiry.end()
             finally:
                 admission.leave()
