@@ -56,6 +56,8 @@ class Front:
         self.app = app
         self._config = config
         self.passed_on = passed_on
+        self._is_structured = config.log_format == "json"
+        self._observes = config.metrics or config.server_timing or self._is_structured
         self._pages: dict[str, WSGIApplication] = {}
         if config.health:
             self._pages = dict.fromkeys((health.PATH, health.LIVE, health.READY), Health(find_trouble))
@@ -70,23 +72,24 @@ class Front:
             start_response = _with_request_id(environ, start_response)
         page = self._pages.get(environ.get("PATH_INFO", ""))
         if page is not None:
-            if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
-                return page(environ, start_response)
-            return error_response(MethodNotAllowed("", allow="GET, HEAD"), environ, start_response)
-        config = self._config
-        is_structured = config.log_format == "json"
-        if "wsgicgi.observation" in environ or not (config.metrics or config.server_timing or is_structured):
+            return self._show(page, environ, start_response)
+        if "wsgicgi.observation" in environ or not self._observes:
             return self.app(environ, start_response)
-        return self._observe(environ, start_response, is_structured=is_structured)
+        return self._observe(environ, start_response)
 
-    def _observe(
-        self, environ: WSGIEnvironment, start_response: StartResponse, *, is_structured: bool
-    ) -> Iterable[bytes]:
+    def _show(self, page: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if self._is_structured:
+            environ["wsgicgi.structured"] = Observation(environ, counts=False, is_structured=True)
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return error_response(MethodNotAllowed("", allow="GET, HEAD"), environ, start_response)
+        return page(environ, start_response)
+
+    def _observe(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if self._config.metrics:
             metrics.attach(environ)
-        observation = Observation(environ, counts=self._config.metrics, is_structured=is_structured)
+        observation = Observation(environ, counts=self._config.metrics, is_structured=self._is_structured)
         environ["wsgicgi.observation"] = observation
-        if is_structured:
+        if self._is_structured:
             environ["wsgicgi.structured"] = observation
         begun: list[tuple[str, _Fields]] = []
 
