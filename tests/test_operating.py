@@ -614,6 +614,27 @@ def test_a_scripts_own_field_does_not_double_it(server: Server) -> None:
     assert response.headers.get_all("X-Request-Id") == ["mine"]
 
 
+def test_requests_with_one_id_are_not_taken_for_each_other(operated: tuple[Server, Site], tmp_path: Path) -> None:
+    """Whoever sends the id of another's request, and leaves, ends no process of that one's script."""
+    server, site = operated
+    server.begin_log()
+    body = (
+        f"echo > {tmp_path}/$1.began; while [ ! -e {tmp_path}/$1.go ]; do sleep 0.02; done; echo > {tmp_path}/$1.done"
+    )
+    site.file("orphan", f"#!/bin/sh\n{body}\n", 0o755)
+    site.sh("parent", f"(setsid {site.directory}/orphan $QUERY_STRING &)\nexec sleep 60\n")
+    connections = {name: server.connection() for name in ("first", "second")}
+    for name, connection in connections.items():
+        connection.request("GET", f"/cgi-bin/parent?{name}", headers={"X-Request-Id": "shared"})
+        wait_until((tmp_path / f"{name}.began").exists, f"the orphan of the {name} one runs")
+    connections["second"].close()
+    wait_until(lambda: runs(server, killed="client_gone"), "the second one was ended")
+    (tmp_path / "first.go").touch()
+    wait_until((tmp_path / "first.done").exists, "the orphan of the first one has lived on")
+    connections["first"].close()
+    wait_until(lambda: len(runs(server, killed="client_gone")) == 2, "the first one was ended")
+
+
 # -- Server-Timing
 
 
