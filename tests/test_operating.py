@@ -353,15 +353,27 @@ def test_requests_are_counted_by_kind_and_status(server: Server) -> None:
         "wsgicgi_requests_total script 404": 1,
         "wsgicgi_requests_total error 404": 4,
         "wsgicgi_requests_total error 413": 1,
+        "wsgicgi_script_seconds_count /cgi-bin/steps.py": 6,
+        "wsgicgi_script_seconds_bucket +Inf /cgi-bin/steps.py": 6,
+        "wsgicgi_script_seconds_count /cgi-bin/there": 1,
+        "wsgicgi_script_seconds_count /cgi-bin/elsewhere": 1,
     }
     wait_until(lambda: expected.items() <= more(server, before).items(), "all are counted")
     found = more(server, before)
-    assert {name: count for name, count in found.items() if name.startswith("wsgicgi_requests_total")} == expected
-    assert found["wsgicgi_script_seconds_count /cgi-bin/steps.py"] == 6
-    assert found["wsgicgi_script_seconds_bucket +Inf /cgi-bin/steps.py"] == 6
+    assert {name for name in found if "requests_total" in name or "_count" in name} | {
+        "wsgicgi_script_seconds_bucket +Inf /cgi-bin/steps.py"
+    } == set(expected)
     assert found["wsgicgi_script_seconds_sum /cgi-bin/steps.py"] > 0
-    assert found["wsgicgi_script_seconds_count /cgi-bin/there"] == 1
     assert len({tuple(sorted(numbers(server).items())) for _ in range(6)}) == 1
+
+
+def test_the_readme_names_all_metrics(server: Server) -> None:
+    """Dashboards are made from it."""
+    server.get(ANSWER)
+    wait_until(lambda: "wsgicgi_script_seconds_sum /cgi-bin/steps.py" in numbers(server), "a script was counted")
+    there = {re.sub("_(bucket|count|sum|created)$", "", name.split()[0]) for name in numbers(server)}
+    readme = (Path(__file__).parent.parent / "README.rst").read_text()
+    assert set(re.findall(r"``(wsgicgi_\w+)``", readme)) == there
 
 
 def test_bytes_are_counted_in_both_directions(server: Server) -> None:
@@ -548,6 +560,18 @@ def test_standard_error_is_structured_too(server: Server) -> None:
     assert "".join(each["text"] for each in said) == "first\nsecond\n"
     assert {(each["request_id"], each["script"]) for each in said} == {("loud", "/cgi-bin/complains")}
     assert [line for line in server.log.splitlines() if not line.startswith("{")] == []
+
+
+def test_what_is_said_of_a_request_without_a_run_is_structured_too(
+    server: Server, operated: tuple[Server, Site]
+) -> None:
+    """A file that may not run is no run; why it does not is in the log all the same."""
+    operated[1].sh("plain", "echo\n", mode=0o644)
+    assert server.get("/cgi-bin/plain", headers={"X-Request-Id": "refused"})[0].status == 403
+    wait_until(lambda: records(server), "the line")
+    [record] = records(server)
+    assert (record["event"], record["request_id"], record["script"]) == ("message", "refused", None)
+    assert "chmod 755" in record["text"]
 
 
 def test_hostile_text_stays_inside_its_line(server: Server, operated: tuple[Server, Site]) -> None:
