@@ -75,6 +75,11 @@ def test_the_defaults_are_sane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "network": True,
         "allow_setuid": False,
         "scripts": (),
+        "health": False,
+        "metrics": False,
+        "log_format": "text",
+        "request_id": False,
+        "server_timing": False,
         "debug": False,
     }
     assert set(expected) == set(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Protocol
@@ -112,3 +113,12 @@ class _FromSocket:
                 raise
         self._reader.length -= len(piece)
         return piece
+
+
+def is_stopping() -> bool:
+    """Whether this process has been asked to stop, as far as its server shows that.
+
+    gunicorn's workers (23 to 27) handle SIGTERM by a method of theirs, and are ``alive`` until it comes.
+    """
+    worker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return getattr(worker, "alive", True) is False

@@ -9,8 +9,9 @@ Standard input is a socket to the server. Frames come in on it, each a kind, a l
 * ``S`` with four descriptors (a script's standard input, output and error, and the pipe for records): start a script;
 * ``T``: end one, with all that it started.
 
-Records about a script go out through its own pipe: started (pid), refused (errno, at what), ended (status, memory).
-How many frames were taken stands in memory that the server sees: what was not, when a warden is killed, another can do.
+Records about a script go out through its own pipe: started (pid), refused (errno, at what), ended (status, memory,
+microseconds of processor time). How many frames were taken stands in memory that the server sees: what was not, when a
+warden is killed, another can do.
 The end of the socket is the end of the server, however it came: then everything that runs is ended.
 
 Linux: it is the reaper of its scripts' orphans (PR_SET_CHILD_SUBREAPER), so that processes which made a session of
@@ -46,8 +47,8 @@ KILL_SECONDS = 10.0  # after which what cannot be killed (a process in the kerne
 COUNT_SECONDS = 1.0  # how long a count of a user's other processes holds
 
 FRAME = struct.Struct("=cI")
-RECORD = struct.Struct("=iiiq")
-TALLY = struct.Struct("=Q")
+RECORD = struct.Struct("=iiiqq")
+TAKEN = struct.Struct("=Q")
 READY, STARTED, REFUSED, ENDED = range(4)
 AT_PROGRAM, AT_DIRECTORY, AT_LIMITS = range(3)
 
@@ -112,10 +113,10 @@ class Script:
         self.kill_at = 0.0
         self.give_up_at = 0.0
 
-    def tell(self, kind: int, value: int, *, at: int = 0, max_rss: int = 0) -> None:
+    def tell(self, kind: int, value: int, *, at: int = 0, max_rss: int = 0, cpu: int = 0) -> None:
         """Write a record. Nobody may be there to read it."""
         with contextlib.suppress(OSError):
-            os.write(self.records, RECORD.pack(kind, value, at, max_rss))
+            os.write(self.records, RECORD.pack(kind, value, at, max_rss, cpu))
 
     def begin_end(self) -> None:
         """Ask all of its processes to end."""
@@ -356,8 +357,10 @@ def start(frame: Any, descriptors: Sequence[int]) -> None:
     number, argv, environment, cwd, umask, nice, restrictions = frame
     *streams, records = descriptors
     os.set_blocking(records, False)
-    mark = environment.get(b"UNIQUE_ID")
-    script = Script(number, records=records, mark=b"UNIQUE_ID=" + mark if mark else None)
+    # the request's id, unless a client chose it
+    name = b"CGI_RUN_ID" if b"CGI_RUN_ID" in environment else b"UNIQUE_ID"
+    mark = environment.get(name)
+    script = Script(number, records=records, mark=name + b"=" + mark if mark else None)
     at = AT_DIRECTORY
     try:
         os.chdir(cwd)  # also where the last one was the same: it may have been renamed
@@ -393,8 +396,9 @@ def reap() -> None:
         script = scripts_by_pid.pop(pid, None)
         if script is not None:
             max_rss = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+            cpu = int((usage.ru_utime + usage.ru_stime) * 1e6)
             script.is_reaped = True
-            script.tell(ENDED, os.waitstatus_to_exitcode(status), max_rss=max_rss)
+            script.tell(ENDED, os.waitstatus_to_exitcode(status), max_rss=max_rss, cpu=cpu)
             os.close(script.records)
             if script.next_look is None:
                 del scripts[script.number]
@@ -403,11 +407,11 @@ def reap() -> None:
 class Frames:
     """Takes frames from the socket; each brings its descriptors with its first byte."""
 
-    def __init__(self, sock: socket.socket, tally: int) -> None:
+    def __init__(self, sock: socket.socket, taken: int) -> None:
         self.sock = sock
         self.taken = 0
-        self.tally = mmap.mmap(tally, TALLY.size)
-        os.close(tally)  # it was given to be inherited
+        self.memory = mmap.mmap(taken, TAKEN.size)
+        os.close(taken)  # it was given to be inherited
 
     def take(self) -> tuple[bytes, Any, array.array[int]] | None:
         """The next frame: kind, value, descriptors; None at the end."""
@@ -423,7 +427,7 @@ class Frames:
                 return None
             view = view[size:]
         self.taken += 1
-        TALLY.pack_into(self.tally, 0, self.taken)
+        TAKEN.pack_into(self.memory, 0, self.taken)
         return kind, marshal.loads(data), descriptors
 
     def _receive_head(self) -> tuple[bytes, array.array[int]]:
@@ -444,14 +448,14 @@ class Frames:
         return data, descriptors
 
 
-def run(sock: socket.socket, tally: int) -> None:
+def run(sock: socket.socket, taken: int) -> None:
     """Serve until the server is gone, and then until nothing is left of its scripts."""
     woken, waker = os.pipe()
     for descriptor in (woken, waker):
         os.set_blocking(descriptor, False)
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
-    frames = Frames(sock, tally)
+    frames = Frames(sock, taken)
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     poll.register(woken, select.POLLIN)
@@ -487,17 +491,17 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     sock = socket.socket(fileno=0)
     sock.setblocking(True)
-    identity, no_new_privs, tally = marshal.loads(bytes.fromhex(sys.argv[1]))
+    identity, no_new_privs, taken = marshal.loads(bytes.fromhex(sys.argv[1]))
     control = controls(no_new_privs=no_new_privs)
     try:
         if identity is not None:
             become(identity)
         control()
     except OSError as error:
-        sock.sendall(RECORD.pack(REFUSED, error.errno or errno.EPERM, 0, 0))
+        sock.sendall(RECORD.pack(REFUSED, error.errno or errno.EPERM, 0, 0, 0))
         return
-    sock.sendall(RECORD.pack(READY, 0, 0, 0))
-    run(sock, tally)
+    sock.sendall(RECORD.pack(READY, 0, 0, 0, 0))
+    run(sock, taken)
 
 
 if __name__ == "__main__":

@@ -69,13 +69,13 @@ class Warden:
         self._sent = 0
         has_to_become = None if identity is None else (identity.uid, identity.gid, list(identity.groups))
         try:
-            with its_end, _shared_memory() as tally:
-                self._taken = _Tally(tally)
-                wishes = marshal.dumps((has_to_become, no_new_privs, tally.fileno())).hex()
+            with its_end, _shared_memory() as taken:
+                self._taken = _Taken(taken)
+                wishes = marshal.dumps((has_to_become, no_new_privs, taken.fileno())).hex()
                 self._process = subprocess.Popen(
                     [sys.executable, "-I", "-S", _warden.__file__, wishes],
                     stdin=its_end.fileno(),
-                    pass_fds=[tally.fileno()],
+                    pass_fds=[taken.fileno()],
                     stdout=subprocess.DEVNULL,
                     cwd="/",
                     env={name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
@@ -97,7 +97,7 @@ class Warden:
         answer = self._socket.recv(_warden.RECORD.size)
         if len(answer) < _warden.RECORD.size:
             raise OSError(errno.ECHILD, f"{sys.executable} does not run {_warden.__file__}")
-        kind, number, _, _ = _warden.RECORD.unpack(answer)
+        kind, number, *_ = _warden.RECORD.unpack(answer)
         if kind != _warden.READY:
             raise IdentityRefused(number, os.strerror(number))
         self._socket.settimeout(None)
@@ -160,7 +160,7 @@ class Warden:
             # It may have been started; a second time would be worse than not at all.
             forget(self)
             raise OSError(errno.EAGAIN, "what starts scripts was killed meanwhile")
-        kind, value, at, _ = _warden.RECORD.unpack(record)
+        kind, value, at, *_ = _warden.RECORD.unpack(record)
         if kind == _warden.STARTED:
             return int(value)
         if at == _warden.AT_DIRECTORY:
@@ -187,6 +187,12 @@ class Warden:
                     raise
                 raise BrokenPipeError(errno.EPIPE, f"the warden has gone: {error}") from None
 
+    def is_alive(self) -> bool:
+        """Whether it is there: it never says anything but READY, and its end of the socket ends with it."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return not poll.poll(0)
+
     def close(self) -> None:
         """Let it go: it ends what still runs, and itself."""
         self._socket.close()
@@ -196,25 +202,25 @@ class Warden:
         self._process.returncode = 0
 
 
-class _Tally:
+class _Taken:
     """How many frames a warden has taken; after ``close``, how many it had by then."""
 
     def __init__(self, file: BinaryIO) -> None:
-        os.ftruncate(file.fileno(), _warden.TALLY.size)
-        self._memory = mmap.mmap(file.fileno(), _warden.TALLY.size)
+        os.ftruncate(file.fileno(), _warden.TAKEN.size)
+        self._memory = mmap.mmap(file.fileno(), _warden.TAKEN.size)
         self._lock = threading.Lock()
         self._last = 0
 
     def count(self) -> int:
         with self._lock:
             if not self._memory.closed:
-                (self._last,) = _warden.TALLY.unpack(self._memory)
+                (self._last,) = _warden.TAKEN.unpack(self._memory)
             return self._last
 
     def close(self) -> None:
         with self._lock:
             if not self._memory.closed:
-                (self._last,) = _warden.TALLY.unpack(self._memory)
+                (self._last,) = _warden.TAKEN.unpack(self._memory)
                 self._memory.close()
 
 
@@ -307,8 +313,8 @@ class _Execution:
     def _read_status(self) -> ExitStatus:
         record = os.read(self.exit_fd, _warden.RECORD.size)
         if record:
-            _, returncode, _, max_rss = _warden.RECORD.unpack(record)
-            status = ExitStatus.of(returncode, max_rss=max_rss)
+            _, returncode, _, max_rss, cpu = _warden.RECORD.unpack(record)
+            status = ExitStatus.of(returncode, max_rss=max_rss, cpu=cpu / 1e6)
             return status_of_script(status) if self._is_sandboxed else status
         # the warden has gone, and with it who could have told
         if self.owner == os.getpid():
