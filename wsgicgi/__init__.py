@@ -20,13 +20,14 @@ The way of a request::
 
 A module imports only from the layers below its own:
 
-    errors targets < values globs tomlfile < config response listing conditional tls < paths < metavars diagnosis
-    body client server runners < identity pipes admission < exchange < terms inquiry < debug_page
+    errors frameworks targets < values globs tomlfile < config response listing conditional tls < paths
+    < metavars diagnosis body client server runners < identity pipes admission < exchange < terms inquiry < debug_page
     < gateway static framing < app connection < handler journal < accesslog panel replay < check checkconfig
-    < devserver testing
+    < devserver testing presets pastedeploy django
 
 Only ``runners`` starts processes; only ``exchange`` (with ``pipes`` and ``body``) moves bytes to and from a script;
 only ``paths``, ``static`` and ``handler`` look for files to serve; only ``config`` reads settings from the environment.
+What frameworks around us do to requests, ``frameworks`` knows; ``presets`` has settings for well-known programs.
 Why a script failed is found by ``diagnosis``; ``inquiry`` keeps what is known of a run for it, and writes the log.
 
 ``wsgicgi-dev`` puts two middlewares around the application, which no other server has: ``accesslog`` prints lines and

@@ -43,6 +43,7 @@ from .errors import (
     write_log,
 )
 from .exchange import Exchange, Limits
+from .frameworks import keeps, with_native_paths
 from .inquiry import Inquiry
 from .paths import PathRules, Script, canonical, find_script, is_python, script_command, shown
 from .response import HeadParser, Kind, ResponseHead
@@ -111,6 +112,7 @@ class CGIMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
+        environ = with_native_paths(environ)
         if not environ.get("PATH_INFO"):
             return self.app(environ, start_response)  # the mount point itself, without a slash
         try:
@@ -168,6 +170,7 @@ class CGIScript:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
+        environ = with_native_paths(environ)
         try:
             path_info = environ.get("PATH_INFO", "")
             extra_path = canonical(path_info) if path_info else ""
@@ -233,7 +236,7 @@ class _Gateway:
             with_body = has_body(environ, head)
             exchange.answer(head, has_body=with_body)
             write = start_response(head.status_line, answer_fields(environ, head, length))
-            if callable(write) and not (with_body and exchange.has_bytes):
+            if callable(write) and not keeps(write) and not (with_body and exchange.has_bytes):
                 # The head goes out at once. An empty first piece does it too, but not with waitress.
                 write(b"")
                 if environ["REQUEST_METHOD"] == "HEAD":

@@ -1,0 +1,75 @@
+"""What frameworks do to a request that PEP 3333 does not know of, and what becomes of it.
+
+An application that is mounted in another gets what that makes of the server's ``environ``. What is told here is known
+by marks that the frameworks leave; where there are none, nothing is touched.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+
+def with_native_paths(environ: WSGIEnvironment) -> WSGIEnvironment:
+    """A request whose paths are bytes shown as latin-1, as PEP 3333 wants them.
+
+    Bottle (0.13) decodes PATH_INFO in place, as UTF-8, and hands that on to what is mounted with ``Bottle.mount``; the
+    path that it had from the server is beside it. It is given back as it was: Bottle goes on with it.
+    """
+    raw_path = environ.get("bottle.raw_path", "")
+    if raw_path.isascii():
+        return environ
+    decoded = raw_path.encode("latin-1").decode("utf-8", "ignore").rstrip("/")
+    mount, path_info = environ.get("SCRIPT_NAME", ""), environ.get("PATH_INFO", "")
+    whole = (mount + path_info).rstrip("/")
+    if not whole.endswith(decoded):
+        return environ
+    above = whole.removesuffix(decoded)  # what is above Bottle itself, which did not touch it
+    return {
+        **environ,
+        "SCRIPT_NAME": above + _native(mount.removeprefix(above)),
+        "PATH_INFO": _native(path_info),
+    }
+
+
+def _native(path: str) -> str:
+    return path.encode("utf-8").decode("latin-1")
+
+
+def is_deframed(environ: WSGIEnvironment) -> bool:
+    """Whether ``wsgi.input`` ends where the request body does, however long that is.
+
+    Servers say so with ``wsgi.input_terminated``; below a2wsgi there is an ASGI server, and these all do it.
+    """
+    return bool(environ.get("wsgi.input_terminated")) or _is_asgi_body(environ)
+
+
+def watch_disconnect(environ: WSGIEnvironment) -> None:
+    """Let reads of a body from a2wsgi (1.10) raise when the client leaves: it takes that for the end of the body."""
+    if not _is_asgi_body(environ):
+        return
+    stream: Any = environ["wsgi.input"]
+    receive = stream.receive
+
+    async def watched() -> Any:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ConnectionResetError("the client has disconnected")
+        return message
+
+    stream.receive = watched
+
+
+def _is_asgi_body(environ: WSGIEnvironment) -> bool:
+    return "asgi.scope" in environ and hasattr(environ.get("wsgi.input"), "receive")
+
+
+def keeps(write: object) -> bool:
+    """Whether a ``write`` of ``start_response`` sends nothing, but keeps it until the answer is whole.
+
+    That is a list's: WebOb's ``call_application`` (Pyramid's ``wsgiapp``, WebTest) collects all of an answer from which
+    it has got anything that way, even an empty piece.
+    """
+    return isinstance(getattr(write, "__self__", None), list)
