@@ -261,12 +261,12 @@ def test_upload_arrives_whole(stack: Stack, is_chunked: bool) -> None:
     assert (environ["CONTENT_LENGTH"], environ["CONTENT_TYPE"]) == (str(len(body)), fields["Content-Type"])
 
 
-def test_answer_streams(stack: Stack, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pause", ["", "sleep 0.5;"], ids=["body-with-the-head", "body-later"])
+def test_answer_streams(stack: Stack, tmp_path: Path, pause: str) -> None:
     """What a script has printed is with the client while it still runs."""
     go_on = tmp_path / "go-on"
-    stack.site.sh(
-        "wait", f"printf 'Content-Type: text/plain\\n\\nfirst\\n'; while [ ! -e {go_on} ]; do sleep 0.05; done"
-    )
+    head = "printf 'Content-Type: text/plain\\n\\n'"
+    stack.site.sh("wait", f"{head}; {pause} echo first; while [ ! -e {go_on} ]; do sleep 0.05; done")
     connection = stack.server.connection()
     with contextlib.closing(connection):
         connection.request("GET", f"{MOUNT}/cgi-bin/wait", headers=stack.fields)
