@@ -6,6 +6,8 @@ by marks that the frameworks leave; where there are none, nothing is touched.
 
 from __future__ import annotations
 
+import io
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,9 +43,12 @@ def _native(path: str) -> str:
 def is_deframed(environ: WSGIEnvironment) -> bool:
     """Whether ``wsgi.input`` ends where the request body does, however long that is.
 
-    Servers say so with ``wsgi.input_terminated``; below a2wsgi there is an ASGI server, and these all do it.
+    Servers say so with ``wsgi.input_terminated``. Bridges to ASGI and to Tornado do not: a2wsgi's body is an ASGI
+    server's, which takes chunks apart, and the others have all of it in memory or in a file before they call us.
     """
-    return bool(environ.get("wsgi.input_terminated")) or _is_asgi_body(environ)
+    if environ.get("wsgi.input_terminated") or _is_asgi_body(environ):
+        return True
+    return isinstance(environ.get("wsgi.input"), io.BytesIO | tempfile.SpooledTemporaryFile)
 
 
 def watch_disconnect(environ: WSGIEnvironment) -> None:
