@@ -13,7 +13,7 @@ from asgiref.wsgi import WsgiToAsgi
 from sites import Site
 
 from wsgicgi import create_app
-from wsgicgi.frameworks import keeps, with_native_paths
+from wsgicgi.frameworks import keeps, with_paths_as_sent
 
 
 @pytest.mark.parametrize(
@@ -40,10 +40,32 @@ def test_paths_are_bytes_again(raw_path: str | None, given: tuple[str, str], exp
     if raw_path is not None:
         environ["bottle.raw_path"] = raw_path
     before = dict(environ)
-    native = with_native_paths(environ)
+    native = with_paths_as_sent(environ)
     assert (native["SCRIPT_NAME"], native["PATH_INFO"]) == expected
-    assert with_native_paths(native) == native
+    assert with_paths_as_sent(native) == native
     assert environ == before
+
+
+@pytest.mark.parametrize(
+    ("target", "paths", "expected"),
+    [
+        pytest.param("/x", ("/x", "/"), "", id="bare-mount"),
+        pytest.param("/x?a=/", ("/x", "/"), "", id="query"),
+        pytest.param("/%C3%BC%20x", ("/\xc3\xbc x", "/"), "", id="encoded"),
+        pytest.param("/x/", ("/x", "/"), "/", id="slash"),
+        pytest.param("/x", ("", "/"), "/", id="no-mount"),
+        pytest.param("/x", ("/y", "/"), "/", id="rewritten"),
+        pytest.param("http://host/x", ("/x", "/"), "/", id="absolute-form"),
+        pytest.param(None, ("/x", "/"), "/", id="not-known"),
+    ],
+)
+@pytest.mark.parametrize("name", ["REQUEST_URI", "RAW_URI"])
+def test_slash_that_a_framework_made_up_is_left_out(
+    name: str, target: str | None, paths: tuple[str, str], expected: str
+) -> None:
+    """Where the server has kept the target as it was sent."""
+    environ = {"SCRIPT_NAME": paths[0], "PATH_INFO": paths[1]} | ({} if target is None else {name: target})
+    assert with_paths_as_sent(environ)["PATH_INFO"] == expected
 
 
 def test_a_lists_append_keeps_and_a_servers_write_does_not() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import quote, urljoin, urlsplit
 
 import pytest
-from servers import BIN, Server, gunicorn, running, steps, waitress
+from servers import BIN, Server, gunicorn, running, steps, wait_until, waitress
 from sites import Site
 from test_readme import code
 
@@ -229,6 +229,13 @@ def test_links_of_a_listing_lead_to_what_they_name(stack: Stack) -> None:
     assert seen == dict.fromkeys([base, f"{base}hello.txt", f"{base}a%20b/", f"{base}a%20b/%C3%BC.txt"], 200)
 
 
+def test_mount_point_without_its_slash_redirects_to_it(stack: Stack) -> None:
+    """Every relative link there would leave the mount."""
+    response, _ = stack.get("?x=1")
+    location = response.getheader("Location", "").removeprefix(stack.server.url)
+    assert (response.status in (301, 307, 308), location) == (True, f"{MOUNT}/?x=1")
+
+
 @pytest.mark.parametrize(
     ("path", "status", "location"),
     [
@@ -296,6 +303,24 @@ def test_answer_that_is_cut_short_does_not_look_complete(stack: Stack) -> None:
     stack.site.sh("dies", "printf 'Content-Type: text/plain\\n\\n'; head -c 300000 /dev/zero; kill -9 $$")
     with pytest.raises((http.client.IncompleteRead, ConnectionError, http.client.HTTPException)):
         stack.get("/cgi-bin/dies")
+
+
+@pytest.mark.parametrize("stack", [name for name in STACKS if "starlette" not in name], indirect=True)
+def test_client_that_leaves_ends_its_script(stack: Stack, tmp_path: Path) -> None:
+    """Also while the script is silent: what the server shows of its connection comes through the framework."""
+    pid_file = tmp_path / "pid"
+    stack.site.sh(
+        "silent",
+        f"printf 'Content-Type: text/plain\\n\\nfirst\\n'; echo $$ > {pid_file}.new;"
+        f" mv {pid_file}.new {pid_file}; exec sleep 1000",
+    )
+    connection = stack.server.connection()
+    with contextlib.closing(connection):
+        connection.request("GET", f"{MOUNT}/cgi-bin/silent", headers=stack.fields)
+        assert connection.getresponse().readline() == b"first\n"
+        wait_until(pid_file.exists, "the script tells its pid")
+    pid = int(pid_file.read_text())
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the script has ended", 30)
 
 
 # -- Django's own

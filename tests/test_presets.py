@@ -14,6 +14,7 @@ import http.client
 import json
 import os
 import re
+import shlex
 import shutil
 import struct
 import subprocess
@@ -26,7 +27,7 @@ from pathlib import Path
 
 import pytest
 from programs import find, git
-from servers import Server, gunicorn, wait_until, waitress
+from servers import BIN, Server, gunicorn, running, wait_until, waitress
 from werkzeug.security import generate_password_hash
 
 from wsgicgi import ConfigError, presets
@@ -302,12 +303,16 @@ def test_git_refuses_pushes_unless_they_are_asked_for(programs: Programs, tmp_pa
         git("push", "--quiet", "origin", "HEAD:refs/heads/new", cwd=tmp_path / "clone")
 
 
-def test_git_pushes_by_users_with_a_password(srv: Path, tmp_path: Path) -> None:
-    """``git_users.py``: everybody clones; a push needs a user, whose name is in the repository's log."""
-    with serving("gunicorn", srv, "git_users") as server:
-        url = f"{server.url}/git/demo.git".replace("/git/", "/")
+@pytest.mark.parametrize("kind", ["gunicorn", "waitress"])
+def test_git_pushes_by_users_with_a_password(srv: Path, tmp_path: Path, kind: str) -> None:
+    """``git_users.py``: everybody clones; a push needs a user, and a large one comes in chunks."""
+    with serving(kind, srv, "git_users") as server:
+        url = f"{server.url}/demo.git"
         git("clone", "--quiet", url, tmp_path / "clone")
-        push = ("push", "--quiet", "origin", "HEAD:refs/heads/by-ann")
+        (tmp_path / "clone" / "large").write_bytes(os.urandom(3_000_000))
+        git("add", "large", cwd=tmp_path / "clone")
+        git("commit", "--quiet", "--message", "Large", cwd=tmp_path / "clone")
+        push = ("push", "--quiet", "origin", f"HEAD:refs/heads/{kind}")
         with pytest.raises(AssertionError, match=r"could not read Username|terminal prompts disabled"):
             git(*push, cwd=tmp_path / "clone")
         for credentials, refusal in (("ann:wrong", "Authentication failed"), ("ann:secret", None)):
@@ -318,7 +323,7 @@ def test_git_pushes_by_users_with_a_password(srv: Path, tmp_path: Path) -> None:
             else:
                 git(*push, cwd=tmp_path / "clone")
     head = git("rev-parse", "HEAD", cwd=tmp_path / "clone")
-    assert git("rev-parse", "refs/heads/by-ann", cwd=srv / "git" / "demo.git") == head
+    assert git("rev-parse", f"refs/heads/{kind}", cwd=srv / "git" / "demo.git") == head
 
 
 def test_git_takes_compressed_requests(programs: Programs) -> None:
@@ -538,6 +543,30 @@ def test_root_without_run_as_gives_away_repositories_to_read_only(tmp_path: Path
             refused, _ = server.get("/demo.git/info/refs?service=git-upload-pack")
             wait_until(lambda: "dubious ownership" in server.log, "git's message is in the log")
         assert refused.status >= 400
+
+
+# -- the patterns
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in RECIPES.iterdir() if path.is_file()))
+def test_pattern_begins_with_what_it_is_for_and_how_to_start(name: str) -> None:
+    """Two lines that a newcomer can act on, in a script below its first."""
+    lines = [line for line in (RECIPES / name).read_text().splitlines()[:3] if not line.startswith("#!")]
+    assert lines[0].startswith("# What for: ")
+    assert lines[1].startswith("# Start: ")
+
+
+@pytest.mark.parametrize("name", ["programs", "git_users"])
+def test_pattern_starts_by_its_second_line(srv: Path, name: str) -> None:
+    """As it is written, in a directory that has ``deploy/programs``; only the port is another."""
+    line = (RECIPES / f"{name}.py").read_text().splitlines()[1].removeprefix("# Start: ")
+    (srv / "deploy" / "programs").mkdir(parents=True, exist_ok=True)
+    shutil.copy(srv / f"{name}.py", srv / "deploy" / "programs")
+    words = shlex.split(line)
+    command = [BIN / words[0], "-b", "127.0.0.1:0", *words[1:]]
+    with running(command, r"Listening at: http://127\.0\.0\.1:(\d+)", srv / "start.log", cwd=srv) as server:
+        target = "/git/demo.git" if name == "programs" else "/demo.git"
+        assert server.get(f"{target}/info/refs?service=git-upload-pack")[0].status == 200
 
 
 # -- what is wrong is told when it is made

@@ -8,19 +8,32 @@ from __future__ import annotations
 
 import io
 import tempfile
+import urllib.parse
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 
-def with_native_paths(environ: WSGIEnvironment) -> WSGIEnvironment:
-    """A request whose paths are bytes shown as latin-1, as PEP 3333 wants them.
+def with_paths_as_sent(environ: WSGIEnvironment) -> WSGIEnvironment:
+    """A request whose SCRIPT_NAME and PATH_INFO are what PEP 3333 wants, where a framework has made others of them.
+
+    The framework's own environ stays as it was, for it goes on with that.
+    """
+    if environ.get("bottle.raw_path"):
+        environ = _undo_bottle(environ)
+    if environ.get("PATH_INFO") == "/" and environ.get("SCRIPT_NAME"):
+        return _without_made_up_slash(environ)
+    return environ
+
+
+def _undo_bottle(environ: WSGIEnvironment) -> WSGIEnvironment:
+    """Show paths as latin-1 again.
 
     Bottle (0.13) decodes PATH_INFO in place, as UTF-8, and hands that on to what is mounted with ``Bottle.mount``; the
-    path that it had from the server is beside it. It is given back as it was: Bottle goes on with it.
+    path that it had from the server is beside it.
     """
-    raw_path = environ.get("bottle.raw_path", "")
+    raw_path = environ["bottle.raw_path"]
     if raw_path.isascii():
         return environ
     decoded = raw_path.encode("latin-1").decode("utf-8", "ignore").rstrip("/")
@@ -34,6 +47,17 @@ def with_native_paths(environ: WSGIEnvironment) -> WSGIEnvironment:
         "SCRIPT_NAME": above + _native(mount.removeprefix(above)),
         "PATH_INFO": _native(path_info),
     }
+
+
+def _without_made_up_slash(environ: WSGIEnvironment) -> WSGIEnvironment:
+    """Leave out a PATH_INFO that the client did not send.
+
+    Bottle and Pyramid make "/" of nothing. A directory would be shown at the mount point itself, where its relative
+    links lead elsewhere; without that slash the client is told to go where it has one.
+    """
+    target = str(environ.get("REQUEST_URI") or environ.get("RAW_URI") or "")
+    path = urllib.parse.unquote_to_bytes(target.partition("?")[0].encode("latin-1")).decode("latin-1")
+    return {**environ, "PATH_INFO": ""} if path == environ["SCRIPT_NAME"] else environ
 
 
 def _native(path: str) -> str:

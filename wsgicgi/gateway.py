@@ -43,7 +43,7 @@ from .errors import (
     write_log,
 )
 from .exchange import Exchange, Limits
-from .frameworks import keeps, with_native_paths
+from .frameworks import keeps, with_paths_as_sent
 from .inquiry import Inquiry
 from .paths import PathRules, Script, canonical, find_script, is_python, script_command, shown
 from .response import HeadParser, Kind, ResponseHead
@@ -112,7 +112,7 @@ class CGIMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
-        environ = with_native_paths(environ)
+        environ = with_paths_as_sent(environ)
         if not environ.get("PATH_INFO"):
             return self.app(environ, start_response)  # the mount point itself, without a slash
         try:
@@ -170,7 +170,7 @@ class CGIScript:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
-        environ = with_native_paths(environ)
+        environ = with_paths_as_sent(environ)
         try:
             path_info = environ.get("PATH_INFO", "")
             extra_path = canonical(path_info) if path_info else ""

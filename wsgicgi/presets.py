@@ -170,7 +170,7 @@ def cgit(config: AnyPath, *, any_owner: bool = True, program: AnyPath | None = N
     Raises:
         ConfigError: A setting is wrong, or the program is not here.
     """
-    found = program or _find("cgit.cgi", _CGIT_PLACES, "cgit", "cgit", preset="cgit")
+    found = program or _find("cgit.cgi", _CGIT_PLACES, "cgit", preset="cgit", also="cgit")
     env = {"CGIT_CONFIG": _file(config, "presets.cgit: config"), **_owners(any_owner=any_owner)}
     return ScriptWithFiles(
         found, files=_first_directory(_CGIT_FILES), **_settings(settings, env, timeout=REPOSITORY_TIMEOUT)
@@ -283,15 +283,15 @@ def _git_places() -> Iterable[str]:
     return (*beside, *_GIT_PLACES)
 
 
-def _find(name: str, places: Iterable[str], package: str, *further: str, preset: str) -> str:
-    """The path of a program: on PATH, or in one of the places."""
-    for each in (name, *further):
+def _find(name: str, places: Iterable[str], package: str, *, preset: str, also: str = "") -> str:
+    """The path of a program, in one of the places or on PATH; ``also`` is another name that it may have."""
+    for each in filter(None, (name, also)):
         for place in (*places, None):  # None: PATH
             if found := shutil.which(each, path=place):
                 return found
-    hint = "python=" if preset == "hgweb" else "program="
+    keyword = "python" if preset == "hgweb" else "program"
     raise ConfigError(
-        f"presets.{preset}: there is no {name!r} here: install the package {package}, or say {hint} where it is"
+        f"presets.{preset}: there is no {name!r} here: install the package {package}, or say {keyword}= where it is"
     )
 
 

@@ -1,5 +1,5 @@
 # What for: git repositories in /srv/git that everybody may clone and users may push to, with a password (HTTP Basic).
-# Start: gunicorn --worker-class gthread --threads 16 --chdir deploy/programs git_users
+# Start: gunicorn --chdir deploy/programs --threads 16 git_users
 """The users are in /srv/etc/git-users, a line NAME:HASH each. Serve it by TLS only.
 
 For the hash of a password, run

@@ -1,5 +1,5 @@
 # What for: well-known CGI programs, each at a mount point of one application; take the lines that you need.
-# Start: gunicorn --worker-class gthread --threads 16 --chdir deploy/programs programs
+# Start: gunicorn --chdir deploy/programs --threads 16 programs
 """Every file that is named here has its pattern beside this one. README.rst tells what each program needs."""
 
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
