@@ -99,6 +99,8 @@ def asgi(messages: list[dict[str, Any]], fields: list[tuple[bytes, bytes]]) -> C
         waiting, sent = list(messages), []
 
         async def receive() -> dict[str, Any]:
+            if not waiting:
+                await asyncio.Event().wait()  # the client stays
             return waiting.pop(0)
 
         async def send(message: dict[str, Any]) -> None:

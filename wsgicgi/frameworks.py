@@ -6,9 +6,11 @@ by marks that the frameworks leave; where there are none, nothing is touched.
 
 from __future__ import annotations
 
+import asyncio
 import io
 import tempfile
 import urllib.parse
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -91,8 +93,49 @@ def watch_disconnect(environ: WSGIEnvironment) -> None:
     stream.receive = watched
 
 
+def asgi_disconnect(environ: WSGIEnvironment) -> Callable[[], bool] | None:
+    """Give what tells whether the client has left, below a2wsgi; None elsewhere. For when the body has been read.
+
+    Without it nobody would know: an ASGI server takes what is sent to a client that has left, and drops it.
+    """
+    if "wsgicgi.asgi_disconnect" not in environ:
+        if not _is_asgi_body(environ):
+            return None
+        environ["wsgicgi.asgi_disconnect"] = _Disconnect(environ["wsgi.input"])
+    found: _Disconnect = environ["wsgicgi.asgi_disconnect"]
+    return found.has_come
+
+
+class _Disconnect:
+    """Waits in the server's event loop for the message that a client has left, as long as somebody holds this.
+
+    Args:
+        stream: a2wsgi's body. Any: it is known by its attributes only.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._loop: asyncio.AbstractEventLoop = stream.loop
+        self._future = asyncio.run_coroutine_threadsafe(_wait_for_disconnect(stream.receive), self._loop)
+
+    def has_come(self) -> bool:
+        return self._future.done() and not self._future.cancelled() and self._future.exception() is None
+
+    def __del__(self) -> None:
+        if not self._future.done() and not self._loop.is_closed():
+            self._future.cancel()
+
+
+async def _wait_for_disconnect(receive: Callable[[], Awaitable[Any]]) -> None:
+    try:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+    except ConnectionResetError:  # watch_disconnect's
+        pass
+
+
 def _is_asgi_body(environ: WSGIEnvironment) -> bool:
-    return "asgi.scope" in environ and hasattr(environ.get("wsgi.input"), "receive")
+    stream = environ.get("wsgi.input")
+    return "asgi.scope" in environ and hasattr(stream, "receive") and hasattr(stream, "loop")
 
 
 def keeps(write: object) -> bool:
