@@ -58,7 +58,7 @@ def _without_made_up_slash(environ: WSGIEnvironment) -> WSGIEnvironment:
     links lead elsewhere; without that slash the client is told to go where it has one.
     """
     target = str(environ.get("REQUEST_URI") or environ.get("RAW_URI") or "")
-    path = urllib.parse.unquote_to_bytes(target.partition("?")[0].encode("latin-1")).decode("latin-1")
+    path = urllib.parse.unquote_to_bytes(target.partition("?")[0].encode("latin-1", "replace")).decode("latin-1")
     return {**environ, "PATH_INFO": ""} if path == environ["SCRIPT_NAME"] else environ
 
 
