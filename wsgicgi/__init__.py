@@ -20,13 +20,14 @@ The way of a request::
 
 A module imports only from the layers below its own:
 
-    errors targets < values globs tomlfile < config response listing conditional tls < paths < metavars diagnosis
-    client server runners < body identity pipes admission < exchange tally < terms inquiry metrics < debug_page
-    health observation < operating < gateway static framing < app connection < handler journal < accesslog panel
-    replay < check checkconfig < devserver testing
+    errors frameworks targets < values globs tomlfile < config response listing conditional tls < paths
+    < metavars diagnosis client server runners < body identity pipes admission < exchange tally
+    < terms inquiry metrics < debug_page health observation < operating < gateway static framing < app connection
+    < handler journal < accesslog panel replay < check checkconfig < devserver testing presets pastedeploy django
 
 Only ``runners`` starts processes; only ``exchange`` (with ``pipes`` and ``body``) moves bytes to and from a script;
 only ``paths``, ``static`` and ``handler`` look for files to serve; only ``config`` reads settings from the environment.
+What frameworks around us do to requests, ``frameworks`` knows; ``presets`` has settings for well-known programs.
 Why a script failed is found by ``diagnosis``; ``inquiry`` keeps what is known of a run for it, and writes the log.
 What operators ask for (health, metrics, request ids, JSON in the log) is in ``operating``, which stands before the
 application where one of them is set; the gateway tells it of its runs through ``observation``.

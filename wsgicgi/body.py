@@ -33,6 +33,7 @@ from .errors import (
     SpoolFull,
     UnknownTransferCoding,
 )
+from .frameworks import is_deframed, watch_disconnect
 from .server import Readable, body_input
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def _collect(
     is_chunked = coding == "chunked"
     if is_chunked and environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
         raise BrokenFraming("an HTTP/1.0 request with a chunked body: where it ends is not known")
-    is_terminated = bool(environ.get("wsgi.input_terminated"))
+    is_terminated = is_deframed(environ)
     # the chunks tell the length, whatever else does (RFC 9112 section 6.3)
     announced = None if is_chunked and is_terminated else _content_length(environ)
     if announced is not None and announced > max_bytes:
@@ -135,6 +136,7 @@ def _collect(
     spooled = _servers_own_file(environ["wsgi.input"], announced, max_bytes)
     if spooled is not None:
         return spooled
+    watch_disconnect(environ)
     with _socket_timeout(environ, timeout):
         return _read(body_input(environ), announced, max_bytes, memory, owned)
 

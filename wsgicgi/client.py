@@ -1,9 +1,9 @@
 """Whether the client is still there, while nothing is being sent to it.
 
 PEP 3333 has no way to tell, so this asks what servers show: ``gunicorn.socket``; ``wsgicgi.socket``, our own handler's;
-and waitress's ``waitress.client_disconnected`` together with its channel's socket, for waitress looks at a connection
-only when it has ``channel_request_lookahead``. Under other servers a client counts as present until a write to it
-fails.
+waitress's ``waitress.client_disconnected`` together with its channel's socket, for waitress looks at a connection only
+when it has ``channel_request_lookahead``; and, below a2wsgi, an ASGI server's message (``frameworks``). Under other
+servers a client counts as present until a write to it fails.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from .frameworks import asgi_disconnect
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
@@ -24,6 +26,9 @@ _TCP_ESTABLISHED = 1  # Linux, include/net/tcp_states.h; TCP_INFO's first byte
 
 def presence(environ: WSGIEnvironment) -> Callable[[], bool]:
     """Give a function that tells whether the client of this request seems to be gone."""
+    asgi = asgi_disconnect(environ)
+    if asgi is not None:
+        return asgi
     disconnected = environ.get("waitress.client_disconnected")
     sock = environ.get("gunicorn.socket") or environ.get("wsgicgi.socket")
     if sock is None:

@@ -43,6 +43,7 @@ from .errors import (
     write_log,
 )
 from .exchange import Exchange, Habits, Limits
+from .frameworks import keeps, with_paths_as_sent
 from .health import Trouble, find_trouble
 from .inquiry import Inquiry
 from .observation import UnwatchedRun, begin_run
@@ -125,6 +126,7 @@ class CGIMiddleware:
         return taken
 
     def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        environ = with_paths_as_sent(environ)
         if not environ.get("PATH_INFO"):
             return self.app(environ, start_response)  # the mount point itself, without a slash
         try:
@@ -191,6 +193,7 @@ class CGIScript:
         return (self._front or self._answer)(environ, start_response)
 
     def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        environ = with_paths_as_sent(environ)
         try:
             path_info = environ.get("PATH_INFO", "")
             extra_path = canonical(path_info) if path_info else ""
@@ -268,7 +271,7 @@ class _Gateway:
             with_body = has_body(environ, head)
             exchange.answer(head, has_body=with_body)
             write = start_response(head.status_line, answer_fields(environ, head, length))
-            if callable(write) and not (with_body and exchange.has_bytes):
+            if callable(write) and not keeps(write) and not (with_body and exchange.has_bytes):
                 # The head goes out at once. An empty first piece does it too, but not with waitress.
                 write(b"")
                 if environ["REQUEST_METHOD"] == "HEAD":

@@ -38,6 +38,7 @@ from .errors import (
     log,
     redirect_response,
 )
+from .frameworks import with_paths_as_sent
 from .paths import PathRules, find_file, shown, visible_names
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class StaticMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
+        environ = with_paths_as_sent(environ)
         try:
             return self._respond(environ, start_response)
         except NotFound:
