@@ -451,8 +451,12 @@ def test_a_dead_worker_leaves_counts_and_no_gauges(site: Site, tmp_path: Path, o
 
 def children(pid: int) -> list[int]:
     """The processes that a process has started itself, in whichever thread."""
-    below = set(servers.descendants(pid)) - {pid}
-    return [each for each in below if Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()[1] == str(pid)]
+    found = []
+    for each in set(servers.descendants(pid)) - {pid}:
+        with contextlib.suppress(OSError):  # it has just ended
+            if Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()[1] == str(pid):
+                found.append(each)
+    return found
 
 
 def test_scripts_that_the_histogram_tells_apart_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
