@@ -21,7 +21,7 @@ The way of a request::
 A module imports only from the layers below its own:
 
     errors targets < values globs tomlfile < config response listing conditional tls < paths < metavars diagnosis
-    body client server runners < identity pipes admission < exchange < terms inquiry < debug_page
+    body client forwarded server runners < identity pipes admission < exchange < terms inquiry < debug_page
     < gateway static framing < app connection < handler journal < accesslog panel replay < check checkconfig
     < devserver testing
 

@@ -314,6 +314,17 @@ class Config:
         sections, (), is_text=False, help="settings of some scripts; [[script]] in a configuration file"
     )
 
+    trusted_proxies: tuple[str, ...] = setting(
+        values.networks,
+        (),
+        help="proxies whose X-Forwarded fields count: addresses, networks, unix (a Unix socket)",
+    )
+    proxy_headers: tuple[str, ...] = setting(
+        values.proxy_headers,
+        ("X-Forwarded-For", "X-Forwarded-Proto"),
+        help="fields that each trusted proxy sets, of X-Forwarded-For, -Proto, -Host, -Port, -Prefix",
+    )
+
     debug: bool = setting(
         values.flag,
         False,

@@ -43,6 +43,7 @@ from .errors import (
     write_log,
 )
 from .exchange import Exchange, Limits
+from .forwarded import Proxies
 from .inquiry import Inquiry
 from .paths import PathRules, Script, canonical, find_script, is_python, script_command, shown
 from .response import HeadParser, Kind, ResponseHead
@@ -209,6 +210,7 @@ class _Gateway:
         self.runner = RUNNERS[config.runner]() if runner is None or isinstance(runner, str) else runner
         self._all_terms = AllTerms(config, base=base)
         self._config = config
+        self._proxies = Proxies(config.trusted_proxies, config.proxy_headers)
         self._cwd = cwd
         self._software = software
         self._has_warned = False
@@ -222,6 +224,7 @@ class _Gateway:
         self, environ: WSGIEnvironment, start_response: StartResponse, script: Script, *, redirect_app: WSGIApplication
     ) -> Iterable[bytes]:
         """Answer a request with a script's output, or with an error."""
+        self._proxies.apply(environ)
         try:
             exchange, head, length = self.run(environ, script)
         except GatewayError as error:
