@@ -28,7 +28,7 @@ bind = os.environ.get("BIND", "127.0.0.1:8000")
 worker_class = "gthread"
 _cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 workers = int(os.environ.get("WORKERS", min(4, _cores)))
-threads = int(os.environ.get("THREADS", max(64, 2 * (_settings.max_scripts or 0))))
+threads = int(os.environ.get("THREADS", max(64, (_settings.max_scripts or 0) + 16)))
 
 # A worker that is busy with scripts still answers gunicorn's own checks; this is for one that hangs altogether.
 timeout = 120
@@ -48,7 +48,7 @@ forwarded_allow_ips = ""
 forwarder_headers = ""
 
 # Kept in memory: on a disk the workers' heartbeat can block.
-worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 # Its place is shared by all servers of a user, and is not writable in a container.
 control_socket_disable = True
 
@@ -56,26 +56,29 @@ control_socket_disable = True
 accesslog = "-"
 access_log_format = '%(h)s "%(r)s" %(s)s %(B)s %(M)sms %({x-request-id}o)s'
 
-# One byte, shared with the workers.
-_draining = mmap.mmap(-1, 1)
-
 
 def when_ready(server):
     """Put the time for draining before the stop."""
+    server.draining = mmap.mmap(-1, 1)  # one byte that all workers see
     stop = signal.getsignal(signal.SIGTERM)
     if not _drain or not callable(stop):
         return
 
     def drain(number, frame):
-        if _draining[0]:
+        if server.draining[0]:
             stop(signal.SIGTERM, frame)
             return
-        _draining[0] = 1
-        server.log.info("Draining for %g s", _drain)
+        server.draining[0] = 1
         signal.setitimer(signal.ITIMER_REAL, _drain)
+        server.log.info("Draining for %g s", _drain)
 
     signal.signal(signal.SIGTERM, drain)
     signal.signal(signal.SIGALRM, lambda number, frame: stop(signal.SIGTERM, frame))
+
+
+def pre_fork(server, worker):
+    """Let the worker see it, one that comes after a reload too."""
+    worker.draining = server.draining
 
 
 def post_worker_init(worker):
@@ -83,7 +86,7 @@ def post_worker_init(worker):
     app = worker.wsgi
 
     def ready_or_draining(environ, start_response):
-        if _draining[0] and environ.get("PATH_INFO") == "/-/health/ready":
+        if worker.draining[0] and environ.get("PATH_INFO") == "/-/health/ready":
             start_response("503 Service Unavailable", [("Content-Type", "text/plain"), ("Content-Length", "9")])
             return [b"draining\n"]
         return app(environ, start_response)

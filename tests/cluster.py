@@ -99,7 +99,6 @@ def replica(
         "DRAIN": "10",
     }
     said["WSGICGI_TRUSTED_PROXIES"] = net.address("balancer")
-    del said["WSGICGI_HEALTH"]  # SHIM
     said["BIND"] = f"{net.address(name)}:{net.port}"
     env = {"WSGICGI_DIRECTORY": str(directory), "WSGICGI_ENV": f"REPLICA={name}", **said, **variables}
     command = [*net.on(name), *prefix, BIN / "gunicorn", "--config", DEPLOY / "gunicorn.conf.py"]

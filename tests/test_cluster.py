@@ -29,7 +29,6 @@ def make_site(place: Path) -> tuple[Site, Path]:
     ledger.touch()
     site.file("small.bin", b"x" * 1024)
     site.file("large.bin", b"x" * 40_000)
-    site.file("-/health/ready", "ok")  # SHIM
     head = "Content-Type: text/plain\\nX-Replica: $REPLICA\\n\\n"
     site.sh("get", f'printf "{head}got\\n"\n')
     # one write each, at the end of the file: no two of them mix

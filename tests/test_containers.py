@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import copy
 import json
@@ -9,6 +10,7 @@ import os
 import re
 import runpy
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -76,11 +78,16 @@ class Image:
 
     def _build(self) -> None:
         wheels = self._place / "wheels"
-        subprocess.run(["/usr/bin/python3", "-m", "venv", self._place / "venv"], check=True, timeout=120)
-        pip = [self._place / "venv/bin/pip", "wheel", "--quiet", "--wheel-dir", wheels]
-        subprocess.run([*pip, ".[gunicorn]", "setuptools>=77"], check=True, timeout=240, cwd=ROOT)
-        for file in wheels.glob("wsgicgi-*"):
-            file.unlink()  # the image has the package from its source
+        version = subprocess.run(["/usr/bin/python3", "-V"], capture_output=True, text=True, check=True).stdout.split()[
+            1
+        ]
+        setup = configparser.ConfigParser()
+        setup.read(ROOT / "setup.cfg")
+        extras = setup["options.extras_require"]
+        wanted = [setup["options"]["install_requires"], extras["gunicorn"], extras["metrics"], "setuptools>=77"]
+        download = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--dest", str(wheels)]
+        names = " ".join(wanted).split()
+        subprocess.run([*download, f"--python-version={version}", *names], check=True, timeout=240)
         self._run(
             *("build", "--isolation", "chroot", "--format", "docker", "-t", "wsgicgi"),
             *("--build-arg", "PYTHON=localhost/base", "-f", DEPLOY / "Containerfile"),
@@ -131,7 +138,7 @@ def test_image_serves_on_a_read_only_root_without_rights(image: Image, tmp_path:
     site.file("a.txt", "a")
     site.sh(
         "who",
-        "printf 'Content-Type: text/plain\\n\\n'; id -u; grep NoNewPrivs /proc/self/status | tr -dc 01\n"
+        "printf 'Content-Type: text/plain\\n\\n'; id -u; grep NoNewPrivs /proc/self/status\n"
         "for d in / /srv/site /opt/wsgicgi /etc; do touch $d/x 2>/dev/null && echo wrote $d; done\n"
         "touch /tmp/x && echo tmp\n",
     )
@@ -153,7 +160,7 @@ def test_image_serves_on_a_read_only_root_without_rights(image: Image, tmp_path:
         with running(command, r"(?s)Listening at: http://0\.0\.0\.0:(\d+).*Booting", tmp_path / "log") as server:
             wait_until(is_healthy, "the health check passes", 30)
             assert get("/a.txt") == "a"
-            assert get("/cgi-bin/who").split() == ["10001", "1", "tmp"]
+            assert get("/cgi-bin/who").split() == ["10001", "NoNewPrivs:", "1", "tmp"]
             [gunicorn] = [pid for pid in server.pids() if is_main(pid)]
             os.kill(gunicorn, 15)
             assert server.process.wait(30) == 0

@@ -152,10 +152,13 @@ def test_service_is_started_by_its_socket(site: Site, tmp_path: Path) -> None:
 
 
 def test_gunicorn_drains_before_it_stops(site: Site, tmp_path: Path) -> None:
-    """With DRAIN readiness goes first; what still comes is answered; a second SIGTERM ends the wait."""
+    """With DRAIN readiness goes first, after a reload too; what still comes is answered; a second SIGTERM ends it."""
     command = [BIN / "gunicorn", "--config", DEPLOY / "gunicorn.conf.py", "--bind", "127.0.0.1:0"]
-    env = {"WSGICGI_DIRECTORY": str(site.directory), "WSGICGI_HEALTH": "yes", "DRAIN": "600"}
+    env = {"WSGICGI_DIRECTORY": str(site.directory), "WSGICGI_HEALTH": "yes", "DRAIN": "600", "WORKERS": "2"}
     with running(command, r"(?s)Listening at: http://127\.0\.0\.1:(\d+).*Booting", tmp_path / "log", env=env) as server:
+        assert server.get("/-/health/ready")[0].status == 200
+        server.process.send_signal(signal.SIGHUP)  # workers that come later know of it too
+        wait_until(lambda: server.log.count("Worker exiting") == 2, "old workers go", 20)
         assert server.get("/-/health/ready")[0].status == 200
         server.process.send_signal(signal.SIGTERM)
         wait_until(lambda: server.get("/-/health/ready")[0].status == 503, "it is not ready any more")

@@ -51,8 +51,12 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """Each proxy in turn."""
     place = tmp_path_factory.mktemp(request.param)
     site = Site(place / "site")
-    variables = {"WSGICGI_TRUSTED_PROXIES": "unix"}
-    site.file("-/health/ready", "ok")  # SHIM
+    variables = {
+        "WSGICGI_TRUSTED_PROXIES": "unix",
+        "WSGICGI_HEALTH": "yes",
+        "WSGICGI_METRICS": "yes",
+        "WSGICGI_REQUEST_ID": "yes",
+    }
     with (
         proxies.behind_gunicorn(site.directory, place / "gunicorn.log", **variables) as (gunicorn, socket),
         proxies.serving(request.param, place, socket) as proxy,

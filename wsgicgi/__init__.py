@@ -21,13 +21,15 @@ The way of a request::
 A module imports only from the layers below its own:
 
     errors targets < values globs tomlfile < config response listing conditional tls < paths < metavars diagnosis
-    body client forwarded server runners < identity pipes admission < exchange < terms inquiry < debug_page
-    < gateway static framing < app connection < handler journal < accesslog panel replay < check checkconfig
-    < devserver testing
+    body client forwarded server runners < identity pipes admission < exchange tally < terms inquiry metrics
+    < debug_page health observation < operating < gateway static framing < app connection < handler journal
+    < accesslog panel replay < check checkconfig < devserver testing
 
 Only ``runners`` starts processes; only ``exchange`` (with ``pipes`` and ``body``) moves bytes to and from a script;
 only ``paths``, ``static`` and ``handler`` look for files to serve; only ``config`` reads settings from the environment.
 Why a script failed is found by ``diagnosis``; ``inquiry`` keeps what is known of a run for it, and writes the log.
+What operators ask for (health, metrics, request ids, JSON in the log) is in ``operating``, which stands before the
+application where one of them is set; the gateway tells it of its runs through ``observation``.
 
 ``wsgicgi-dev`` puts two middlewares around the application, which no other server has: ``accesslog`` prints lines and
 fills the ``journal`` of script runs, ``panel`` shows it to browsers on the same machine.

@@ -9,11 +9,12 @@ lines have colours, and what is said by a script does not begin with its name.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 from .errors import printable, request_id
@@ -124,6 +125,15 @@ class _Request:
                 self._run.write_stderr(text)
             self._printer.said(self, f"{self._environ['REQUEST_METHOD']}  {self._target}", label, text)
 
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Print a line of the structured log. Any: numbers and texts."""
+        text = str(record.get("text") or record.get("cause") or "")
+        if self._run is not None and record["event"] == "stderr":
+            self._run.write_stderr(text)
+        elif self._run is not None and text:
+            self._run.messages.append(text)
+        self._printer.record(json.dumps(record))
+
     def writelines(self, lines: Iterable[str]) -> None:
         """Print several lines."""
         for line in lines:
@@ -177,6 +187,10 @@ class _Printer:
     def message(self, text: str) -> None:
         """Print the server's own word about a request; it names its script, so it stands alone."""
         self._write(self._coloured(text.removesuffix("\n"), "red") + "\n", speaker=None)
+
+    def record(self, line: str) -> None:
+        """Print a line for programs, as it is."""
+        self._write(line + "\n", speaker=None)
 
     def said(self, speaker: object, request: str, label: str, text: str) -> None:
         """Print what a script said, below the line that names its request."""

@@ -339,7 +339,7 @@ class _SlotFile:
     def __init__(self, name: str) -> None:
         self._name = name
         self._shows_waiting = False
-        self._directory = _private_directory()
+        self._directory = private_directory()
         try:
             self._file = _open_used(self._directory, name)
         except BaseException:
@@ -435,8 +435,19 @@ def _remove_left_over(directory: int) -> None:
 
 def _file_name(name: str, environ: WSGIEnvironment) -> str:
     """The name of the file of a pool: the same in all processes of a server, another one for each server."""
+    return f"{server_name(environ)}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+
+
+def server_name(environ: WSGIEnvironment) -> str:
+    """A name for a server: the same in all of its processes, and no other server's; see ``is_name_of_living``."""
     pid = os.getppid() if has_sibling_processes(environ) else os.getpid()
-    return f"{pid}-{_start_time(pid)}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+    return f"{pid}-{_start_time(pid)}"
+
+
+def is_name_of_living(name: str) -> bool:
+    """Whether the process that gave a server its name lives, as far as that can be seen from here."""
+    pid, _, start_time = name.partition("-")
+    return pid.isdigit() and start_time != "0" and _start_time(int(pid)) == start_time
 
 
 def _start_time(pid: int) -> str:
@@ -449,7 +460,7 @@ def _start_time(pid: int) -> str:
         return "0"
 
 
-def _private_directory() -> int:
+def private_directory() -> int:
     """Open the directory of the files: in ``XDG_RUNTIME_DIR`` if that is this user's alone, else in the one for
     temporary files.
 

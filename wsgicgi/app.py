@@ -29,10 +29,14 @@ class Application:
         self.config = config
         self._proxies = Proxies(config.trusted_proxies, config.proxy_headers)
         self._app = CGIMiddleware(StaticMiddleware(_not_found, config=config), config=config)
+        self._front = self._app.take_front(self._answer)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
         self._proxies.apply(environ)
+        return (self._front or self._answer)(environ, start_response)
+
+    def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         host = _host(environ)
         if host is None:
             return error_response(BadRequest(), environ, start_response)

@@ -324,6 +324,21 @@ class Config:
         ("X-Forwarded-For", "X-Forwarded-Proto"),
         help="fields that each trusted proxy sets, of X-Forwarded-For, -Proto, -Host, -Port, -Prefix",
     )
+    health: bool = setting(
+        values.flag, False, help="answer at /-/health, /-/health/live and /-/health/ready, for probes"
+    )
+    metrics: bool = setting(
+        values.flag_with_package("prometheus_client", extra="metrics"),
+        False,
+        help="answer at /-/metrics, for Prometheus (extra metrics)",
+    )
+    log_format: str = setting(
+        values.choice("text", "json"), "text", help="json: the log has a line of JSON for each run of a script"
+    )
+    request_id: bool = setting(
+        values.flag, False, help="take a request's id from its X-Request-Id, or make one, and send it to the client"
+    )
+    server_timing: bool = setting(values.flag, False, help="send Server-Timing: what took how long; for development")
 
     debug: bool = setting(
         values.flag,

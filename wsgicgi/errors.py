@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from _typeshed.wsgi import ErrorStream, StartResponse, WSGIEnvironment
 
 #: Seconds that a client is asked to wait after a 503.
 RETRY_AFTER = 5
@@ -220,12 +220,22 @@ def printable(text: str) -> str:
 
 def log(environ: WSGIEnvironment, message: str) -> None:
     """Write one line to ``wsgi.errors``."""
+    if "wsgicgi.structured" in environ:
+        environ["wsgicgi.structured"].log(printable(message))
+        return
     write_log(environ, f"{printable(message)} [{request_id(environ)}]\n")
 
 
 def write_log(environ: WSGIEnvironment, lines: str) -> None:
-    """Write whole lines to ``wsgi.errors``. A log that cannot be written (a full disk) does not spoil an answer."""
-    errors = environ["wsgi.errors"]
+    """Write whole lines to ``wsgi.errors``."""
+    if "wsgicgi.structured" in environ:  # the structured log in its place (``observation``)
+        environ["wsgicgi.structured"].write_lines(lines)
+    else:
+        write_lines(environ["wsgi.errors"], lines)
+
+
+def write_lines(errors: ErrorStream, lines: str) -> None:
+    """Write whole lines to a log. One that cannot be written (a full disk) does not spoil an answer."""
     with contextlib.suppress(OSError, ValueError):
         errors.write(lines)
         errors.flush()
@@ -255,6 +265,8 @@ def error_response(
     """
     if error.status is not HTTPStatus.NOT_FOUND and str(error):
         log(environ, str(error))
+    if "wsgicgi.observation" in environ:
+        environ["wsgicgi.observation"].has_failed = True
     page = _PAGE.format(status=error.status.value, phrase=error.status.phrase, id=request_id(environ)).encode()
     headers = [("Content-Type", "text/html; charset=utf-8")]
     if debug_page is not None:

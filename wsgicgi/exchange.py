@@ -111,6 +111,7 @@ class Exchange:
         self._answer: Iterator[bytes] = iter(())
         self.exit_status: ExitStatus | None = None
         self.failure: GatewayError | None = None
+        self.was_terminated = False  # ended by us
         self.output_head = b""
         self.output_tail = b""
         self.stderr_tail = b""
@@ -209,6 +210,11 @@ class Exchange:
         """Take no more of the answer, and let the script finish: what it has to say is said (a local redirect)."""
         self._is_answered = True
         self.close()
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the answer was taken to its end."""
+        return self._is_answered
 
     @property
     def has_bytes(self) -> bool:
@@ -371,7 +377,7 @@ class Exchange:
             return
         self._is_closed = True
         if not self._is_answered and not self._output_ended:
-            self.exit_status = self._execution.wait(0) or self._execution.terminate()
+            self.exit_status = self._execution.wait(0) or self._terminate()
             self._release()
         elif self._watch(time.monotonic() + EXIT_GRACE):
             self._release()
@@ -395,7 +401,7 @@ class Exchange:
         try:
             threading.Thread(target=self._outlive, name=f"wsgicgi {self._label}", daemon=True).start()
         except RuntimeError:  # no thread is left
-            self.exit_status = self._execution.terminate()
+            self.exit_status = self._terminate()
             self._release()
 
     def _outlive(self) -> None:
@@ -406,8 +412,12 @@ class Exchange:
         if not self._watch(min(limits, default=None)):
             self._log(f"{self._label}: still running after its answer; process group {self._execution.pid} was killed")
             self._is_end_told = True
-            self.exit_status = self._execution.terminate()
+            self.exit_status = self._terminate()
         self._release()
+
+    def _terminate(self) -> ExitStatus:
+        self.was_terminated = True
+        return self._execution.terminate()
 
     def _release(self) -> None:
         """Log what is left to be said, and give everything back."""

@@ -44,7 +44,10 @@ from .errors import (
 )
 from .exchange import Exchange, Limits
 from .forwarded import Proxies
+from .health import Trouble, find_trouble
 from .inquiry import Inquiry
+from .observation import UnwatchedRun, begin_run
+from .operating import Front, front
 from .paths import PathRules, Script, canonical, find_script, is_python, script_command, shown
 from .response import HeadParser, Kind, ResponseHead
 from .runners import RUNNERS, Execution, IdentityRefused, Invocation, Runner
@@ -109,9 +112,20 @@ class CGIMiddleware:
         self.app = app
         self._rules = PathRules.of(self.config)
         self._gateway = _Gateway(self.config, runner)
+        self._front = front(self._answer, self.config, find_trouble=self._gateway.find_trouble, passed_on="app")
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
+        return (self._front or self._answer)(environ, start_response)
+
+    def take_front(self, app: WSGIApplication) -> Front | None:
+        """Let what operators asked for stand before an application around this one, which serves files beside."""
+        taken, self._front = self._front, None
+        if taken is not None:
+            taken.app, taken.passed_on = app, "static"
+        return taken
+
+    def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if not environ.get("PATH_INFO"):
             return self.app(environ, start_response)  # the mount point itself, without a slash
         try:
@@ -159,6 +173,7 @@ class CGIScript:
         self.config = load({"directory": root_dir, **settings}, config=config)
         self._args = _interpreter(args or self.config.interpreters.get(self.file.suffix.lower(), ()))
         self._gateway = _Gateway(self.config, runner)
+        self._front = front(self._answer, self.config, find_trouble=self._find_trouble, passed_on="script")
         if not self.file.is_file():
             raise ConfigError(f"CGIScript: there is no file {str(self.file)!r}: give the path of a program")
         if self._command() is None:
@@ -167,8 +182,16 @@ class CGIScript:
     def _command(self) -> tuple[str, ...] | None:
         return (*self._args, str(self.file)) if self._args else script_command(str(self.file))
 
+    def _find_trouble(self) -> Trouble | None:
+        if not self.file.is_file() or self._command() is None:
+            return Trouble(word="scripts", cause=f"{self.file} is not there any more, or not executable")
+        return self._gateway.find_trouble()
+
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
+        return (self._front or self._answer)(environ, start_response)
+
+    def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
             path_info = environ.get("PATH_INFO", "")
             extra_path = canonical(path_info) if path_info else ""
@@ -214,9 +237,20 @@ class _Gateway:
         self._cwd = cwd
         self._software = software
         self._has_warned = False
+        self._is_closed = False
+
+    def find_trouble(self) -> Trouble | None:
+        """Find what keeps it from running scripts; None: it can."""
+        return find_trouble(
+            directory=self._config.directory,
+            runner=self.runner,
+            terms=self._all_terms.general(),
+            is_closed=self._is_closed,
+        )
 
     def close(self) -> None:
         """End all scripts that still run, and turn away all that wait for their turn."""
+        self._is_closed = True
         self._all_terms.close()
         self.runner.close()
 
@@ -252,6 +286,7 @@ class _Gateway:
         config = terms.config
         for name in ("wsgicgi.inquiry", "wsgicgi.diagnosis"):
             environ.pop(name, None)  # of the script that redirected here
+        run = begin_run(environ, script)
         method = environ["REQUEST_METHOD"]
         if method in ("TRACE", "CONNECT"):
             raise MethodNotAllowed(f"{method} is not for scripts", allow="GET, HEAD, POST")
@@ -283,15 +318,19 @@ class _Gateway:
             if "wsgicgi.observer" in environ:  # the dev server's journal
                 environ["wsgicgi.observer"](invocation, environ)
             # after the body: a slow upload keeps no other script from running
+            run.begin_wait(body_length=request_body.length)
             admission = self._admit(environ, terms)
+            run.begin_start()
             try:
                 execution = self._start(inquiry, shown(environ.get("PATH_INFO", "")))
-                exchange = self._exchange(inquiry, execution, terms.limits, admission)
+                exchange = self._exchange(inquiry, execution, terms.limits, admission, run)
             except BaseException:
                 admission.leave()
                 raise
+        run.begin()
         try:
             head = exchange.read_head(HeadParser(max_bytes=config.max_header_bytes, nph=script.is_nph))
+            run.begin_answer(is_redirect=head.kind is Kind.LOCAL_REDIRECT)
             length = None
             if head.kind is not Kind.LOCAL_REDIRECT:
                 announced = head.content_length if has_body(environ, head) else None
@@ -300,6 +339,7 @@ class _Gateway:
                     length = self._look_for_crash(inquiry, exchange, length, announced)
             self._look_at_names(inquiry, head)
         except BaseException as error:
+            run.fail(error)
             inquiry.begin_failure(error)
             exchange.close()
             raise
@@ -400,12 +440,15 @@ class _Gateway:
             why = inquiry.conclude(Fault.START, error.strerror or str(error), error)
             raise ScriptCannotStart(f"{url}: cannot start: {why}") from None
 
-    def _exchange(self, inquiry: Inquiry, execution: Execution, limits: Limits, admission: Admission) -> Exchange:
+    def _exchange(
+        self, inquiry: Inquiry, execution: Execution, limits: Limits, admission: Admission, run: UnwatchedRun
+    ) -> Exchange:
         def end() -> None:
             try:
                 inquiry.end()
             finally:
                 admission.leave()
+                run.end(exchange, is_stopping=self._is_closed)
 
         exchange = Exchange(
             execution,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import weakref
 from typing import TYPE_CHECKING
@@ -38,3 +39,12 @@ def has_sibling_processes(environ: WSGIEnvironment) -> bool:
     gunicorn's workers always are: it adds more when it is asked to (SIGTTIN), and does not change its word for that.
     """
     return bool(environ.get("wsgi.multiprocess")) or "gunicorn.socket" in environ
+
+
+def is_stopping() -> bool:
+    """Whether this process has been asked to stop, as far as its server shows that.
+
+    gunicorn's workers (23 to 27) handle SIGTERM by a method of theirs, and are ``alive`` until it comes.
+    """
+    worker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return getattr(worker, "alive", True) is False

@@ -87,6 +87,10 @@ class AllTerms:
         path = script.script_path or "/" + os.fsencode(script.file.name).decode("latin-1")
         return self._with(self._config.sections_for(path))
 
+    def general(self) -> Terms:
+        """The terms of scripts that no section is for."""
+        return self._with(())
+
     def close(self) -> None:
         """Turn away the requests that wait for their turn."""
         for pool in list(self._pools.values()):

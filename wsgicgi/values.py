@@ -7,6 +7,7 @@ it also takes. Which setting is of which kind, ``config`` says.
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import os
 import re
@@ -158,6 +159,18 @@ def choice(*words: str) -> Callable[[object], str]:
         if isinstance(value, str) and value.strip().lower() in words:
             return value.strip().lower()
         raise ValueError(f"expected {' or '.join(map(repr, words))}")
+
+    return parse
+
+
+def flag_with_package(module: str, *, extra: str) -> Callable[[object], bool]:
+    """Yes or no; yes needs a module that an extra brings."""
+
+    def parse(value: object) -> bool:
+        is_set = flag(value)
+        if is_set and importlib.util.find_spec(module) is None:
+            raise ValueError(f"needs the package {module.replace('_', '-')}: pip install 'wsgicgi[{extra}]'")
+        return is_set
 
     return parse
 

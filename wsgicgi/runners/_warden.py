@@ -9,7 +9,8 @@ Standard input is a socket to the server. Frames come in on it, each a kind, a l
 * ``S`` with four descriptors (a script's standard input, output and error, and the pipe for records): start a script;
 * ``T``: end one, with all that it started.
 
-Records about a script go out through its own pipe: started (pid), refused (errno, at what), ended (status, memory).
+Records about a script go out through its own pipe: started (pid), refused (errno, at what), ended (status, memory,
+microseconds of processor time).
 The end of the socket is the end of the server, however it came: then everything that runs is ended.
 
 Linux: it is the reaper of its scripts' orphans (PR_SET_CHILD_SUBREAPER), so that processes which made a session of
@@ -44,7 +45,7 @@ KILL_SECONDS = 10.0  # after which what cannot be killed (a process in the kerne
 COUNT_SECONDS = 1.0  # how long a count of a user's other processes holds
 
 FRAME = struct.Struct("=cI")
-RECORD = struct.Struct("=iiiq")
+RECORD = struct.Struct("=iiiqq")
 READY, STARTED, REFUSED, ENDED = range(4)
 AT_PROGRAM, AT_DIRECTORY, AT_LIMITS = range(3)
 
@@ -109,10 +110,10 @@ class Script:
         self.kill_at = 0.0
         self.give_up_at = 0.0
 
-    def tell(self, kind: int, value: int, *, at: int = 0, max_rss: int = 0) -> None:
+    def tell(self, kind: int, value: int, *, at: int = 0, max_rss: int = 0, cpu: int = 0) -> None:
         """Write a record. Nobody may be there to read it."""
         with contextlib.suppress(OSError):
-            os.write(self.records, RECORD.pack(kind, value, at, max_rss))
+            os.write(self.records, RECORD.pack(kind, value, at, max_rss, cpu))
 
     def begin_end(self) -> None:
         """Ask all of its processes to end."""
@@ -390,8 +391,9 @@ def reap() -> None:
         script = scripts_by_pid.pop(pid, None)
         if script is not None:
             max_rss = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+            cpu = int((usage.ru_utime + usage.ru_stime) * 1e6)
             script.is_reaped = True
-            script.tell(ENDED, os.waitstatus_to_exitcode(status), max_rss=max_rss)
+            script.tell(ENDED, os.waitstatus_to_exitcode(status), max_rss=max_rss, cpu=cpu)
             os.close(script.records)
             if script.next_look is None:
                 del scripts[script.number]
@@ -486,9 +488,9 @@ def main() -> None:
             become(identity)
         control()
     except OSError as error:
-        sock.sendall(RECORD.pack(REFUSED, error.errno or errno.EPERM, 0, 0))
+        sock.sendall(RECORD.pack(REFUSED, error.errno or errno.EPERM, 0, 0, 0))
         return
-    sock.sendall(RECORD.pack(READY, 0, 0, 0))
+    sock.sendall(RECORD.pack(READY, 0, 0, 0, 0))
     run(sock)
 
 

@@ -118,17 +118,19 @@ def _bytes(value: str) -> bytes:
 class ExitStatus:
     """How a script ended: ``code`` 0 to 255, or the number of the ``signal`` that killed it.
 
-    ``max_rss`` is the most memory that it had, in bytes; 0 where that is not known.
+    ``max_rss`` is the most memory that it had, in bytes, ``cpu`` the seconds of processor time that it and the children
+    which it waited for took; 0 where that is not known.
     """
 
     code: int = 0
     signal: int = 0
     max_rss: int = field(default=0, compare=False)
+    cpu: float = field(default=0.0, compare=False)
 
     @classmethod
-    def of(cls, returncode: int, *, max_rss: int = 0) -> ExitStatus:
+    def of(cls, returncode: int, *, max_rss: int = 0, cpu: float = 0.0) -> ExitStatus:
         """Make it from a return code in the way of ``subprocess``: negative for signals."""
-        return cls(code=max(returncode, 0), signal=max(-returncode, 0), max_rss=max_rss)
+        return cls(code=max(returncode, 0), signal=max(-returncode, 0), max_rss=max_rss, cpu=cpu)
 
     @property
     def is_success(self) -> bool:

@@ -129,7 +129,7 @@ def status_of_script(status: ExitStatus) -> ExitStatus:
     """
     if status.signal or not 128 < status.code <= 128 + 64:  # 64: SIGRTMAX
         return status
-    return ExitStatus(signal=status.code - 128)
+    return ExitStatus(signal=status.code - 128, max_rss=status.max_rss, cpu=status.cpu)
 
 
 def find_bwrap(*, user: int | None = None, group: int | None = None) -> str:

@@ -14,7 +14,7 @@ import threading
 import weakref
 
 from . import warden
-from .base import Execution, Invocation, Restrictions
+from .base import Execution, Identity, Invocation, Restrictions
 from .child import ChildProcess
 
 
@@ -31,6 +31,20 @@ class SpawnRunner:
             self._running.add(execution)
             _all_running.add(execution)
         return execution
+
+    def check(self, *, identity: Identity | None, restrictions: Restrictions, is_sandboxed: bool) -> None:
+        """See whether scripts of a kind could be started now: what starts them is there, or can be had.
+
+        Raises:
+            OSError: They could not.
+        """
+        no_new_privs = restrictions.no_new_privs
+        keeper = warden.find(identity, no_new_privs=no_new_privs)
+        if keeper is not None and not keeper.is_alive():
+            warden.forget(keeper)
+            keeper = warden.find(identity, no_new_privs=no_new_privs)
+        if keeper is None and (is_sandboxed or _needs_warden(identity, restrictions)):
+            raise OSError(errno.ENOTSUP, "without a warden scripts get no identity, no limits and no sandbox")
 
     def close(self) -> None:
         """End all scripts that still run, all at once."""
@@ -62,10 +76,13 @@ def _start(invocation: Invocation) -> Execution:
 
 
 def _start_child(invocation: Invocation) -> Execution:
-    unrestricted = Restrictions(no_new_privs=invocation.restrictions.no_new_privs)
-    if invocation.identity is not None or invocation.sandbox or invocation.restrictions != unrestricted:
+    if invocation.sandbox or _needs_warden(invocation.identity, invocation.restrictions):
         raise OSError(errno.ENOTSUP, "without a warden scripts get no identity, no limits and no sandbox")
     return ChildProcess.start(invocation)
+
+
+def _needs_warden(identity: Identity | None, restrictions: Restrictions) -> bool:
+    return identity is not None or restrictions != Restrictions(no_new_privs=restrictions.no_new_privs)
 
 
 _lock = threading.Lock()  # for all sets

@@ -88,7 +88,7 @@ class Warden:
         answer = self._socket.recv(_warden.RECORD.size)
         if len(answer) < _warden.RECORD.size:
             raise OSError(errno.ECHILD, f"{sys.executable} does not run {_warden.__file__}")
-        kind, number, _, _ = _warden.RECORD.unpack(answer)
+        kind, number, *_ = _warden.RECORD.unpack(answer)
         if kind != _warden.READY:
             raise IdentityRefused(number, os.strerror(number))
         self._socket.settimeout(None)
@@ -149,7 +149,7 @@ class Warden:
             # It may have been started; a second time would be worse than not at all.
             forget(self)
             raise OSError(errno.EAGAIN, "what starts scripts was killed meanwhile")
-        kind, value, at, _ = _warden.RECORD.unpack(record)
+        kind, value, at, *_ = _warden.RECORD.unpack(record)
         if kind == _warden.STARTED:
             return int(value)
         if at == _warden.AT_DIRECTORY:
@@ -171,6 +171,12 @@ class Warden:
                 if error.errno in NO_RESOURCES:
                     raise
                 raise BrokenPipeError(errno.EPIPE, f"the warden has gone: {error}") from None
+
+    def is_alive(self) -> bool:
+        """Whether it is there: it never says anything but READY, and its end of the socket ends with it."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return not poll.poll(0)
 
     def close(self) -> None:
         """Let it go: it ends what still runs, and itself."""
@@ -262,8 +268,8 @@ class _Execution:
     def _read_status(self) -> ExitStatus:
         record = os.read(self.exit_fd, _warden.RECORD.size)
         if record:
-            _, returncode, _, max_rss = _warden.RECORD.unpack(record)
-            status = ExitStatus.of(returncode, max_rss=max_rss)
+            _, returncode, _, max_rss, cpu = _warden.RECORD.unpack(record)
+            status = ExitStatus.of(returncode, max_rss=max_rss, cpu=cpu / 1e6)
             return status_of_script(status) if self._is_sandboxed else status
         # the warden has gone, and with it who could have told
         if self.owner == os.getpid():
