@@ -94,6 +94,7 @@ def replica(
     said = dict(re.findall(r"(\b[A-Z_]+)=(\S+)", line.replace(",", "")))
     assert said == {
         "WSGICGI_HEALTH": "yes",
+        "WSGICGI_REQUEST_ID": "yes",
         "WSGICGI_TRUSTED_PROXIES": "10.0.0.1",
         "BIND": "0.0.0.0:8000",
         "DRAIN": "10",

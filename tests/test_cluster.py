@@ -90,9 +90,9 @@ def test_machines_come_and_go_and_clients_do_not_notice(tmp_path: Path) -> None:
         try:
             clients.take(400)
             cluster.kill(killed)
-            in_flight = clients.take(2 * CLIENTS)
             wait_until(lambda: not balancer.is_up("m1"), "the balancer knows that m1 is gone", 30)
             clients.take(300)
+            before_restart = len(clients.results)
 
             restarted.process.send_signal(signal.SIGTERM)
             wait_until(lambda: not balancer.is_up("m2"), "m2 gets nothing new", 30)
@@ -107,13 +107,13 @@ def test_machines_come_and_go_and_clients_do_not_notice(tmp_path: Path) -> None:
             clients.close()
 
     failed = [each for each in clients.results if each["result"] != "ok"]
-    print(len(clients.results), "requests;", Counter((each["kind"], each["result"]) for each in failed))
+    print(len(clients.results), "requests;", [(clients.results.index(each), each) for each in failed])
     assert len(clients.results) >= REQUESTS
     # an answer that was under way from the killed machine cannot be made whole by anybody but its client
     cut = [each for each in failed if each["result"] == "cut"]
     assert [each for each in failed if each["kind"] != "post" and each not in cut] == []
     assert len(failed) <= CLIENTS
-    assert all(each in in_flight for each in failed)
+    assert [each for each in clients.results[before_restart:] if each["result"] != "ok"] == []
 
     posted = Counter(ledger.read_text().split())
     assert {name: times for name, times in posted.items() if times > 1} == {}

@@ -133,7 +133,11 @@ def test_image_says_what_it_needs(image: Image) -> None:
 
 @pytest.mark.root_only
 def test_image_serves_on_a_read_only_root_without_rights(image: Image, tmp_path: Path) -> None:
-    """Its command with its variables and its user on a machine of its own; its health check; its end."""
+    """Its command with its user and a pod's variables, on a machine of its own; health, probes, metrics; its end."""
+    template = manifests()["Deployment wsgicgi"]["spec"]["template"]
+    annotations = template["metadata"]["annotations"]
+    [pod] = template["spec"]["containers"]
+    scaler = manifests()["HorizontalPodAutoscaler wsgicgi"]["spec"]
     site = Site(tmp_path / "site")
     site.file("a.txt", "a")
     site.sh(
@@ -156,11 +160,18 @@ def test_image_serves_on_a_read_only_root_without_rights(image: Image, tmp_path:
             return subprocess.run([*net.on("balancer"), *command], capture_output=True, text=True, timeout=60).stdout
 
         assert not is_healthy()
-        command = [*net.on("m1"), *image.command(*image.config["Cmd"], site=site.directory, WORKERS="2")]
+        variables = {**{each["name"]: each["value"] for each in pod["env"]}, "DRAIN": "0"}
+        command = [*net.on("m1"), *image.command(*image.config["Cmd"], site=site.directory, **variables)]
         with running(command, r"(?s)Listening at: http://0\.0\.0\.0:(\d+).*Booting", tmp_path / "log") as server:
             wait_until(is_healthy, "the health check passes", 30)
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+                assert get(pod[probe]["httpGet"]["path"]) == "ok\n"
             assert get("/a.txt") == "a"
             assert get("/cgi-bin/who").split() == ["10001", "NoNewPrivs:", "1", "tmp"]
+            # what the HorizontalPodAutoscaler asks for, where its annotation says
+            [pods] = [each["pods"] for each in scaler["metrics"] if each["type"] == "Pods"]
+            [value] = re.findall(rf"(?m)^{pods['metric']['name']} (\S+)$", get(annotations["prometheus.io/path"]))
+            assert float(value) == 0
             [gunicorn] = [pid for pid in server.pids() if is_main(pid)]
             os.kill(gunicorn, 15)
             assert server.process.wait(30) == 0

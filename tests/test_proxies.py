@@ -94,6 +94,17 @@ def test_scripts_see_the_client_and_what_it_asked_for(stack: Stack, fields: dict
     assert (environ["HTTP_X_FORWARDED_FOR"], environ["HTTP_X_FORWARDED_PROTO"]) == (CLIENT, "http")
 
 
+def test_a_request_has_one_id_of_the_proxys(stack: Stack) -> None:
+    """In what the script sees, in the answer, and in gunicorn's log; never one that a client made up."""
+    stack.gunicorn.begin_log()
+    response, body = stack.request("GET", "/cgi-bin/report.py", headers={"X-Request-Id": "made-up"})
+    environ = json.loads(body)["environ"]
+    number = environ["HTTP_X_REQUEST_ID"]
+    assert number not in ("", "made-up")
+    assert (environ["UNIQUE_ID"], response.headers["X-Request-Id"]) == (number, number)
+    wait_until(lambda: number in stack.gunicorn.log, "the access line")
+
+
 def test_paths_arrive_as_they_were_written(stack: Stack) -> None:
     """An encoded slash stays one in REQUEST_URI, which programs with routes of their own take apart."""
     target = "/cgi-bin/report.py/a%2Fb/%20c?x=%2F%20"

@@ -284,7 +284,7 @@ class Config:
         values.optional(values.whole(1, example=16)),
         None,
         per_script=True,
-        help="scripts that run at once, in all processes of a server",
+        help="scripts that run at once, in all processes of a server; each machine counts its own",
     )
     queue_timeout: float = setting(
         values.seconds_or_zero,
