@@ -79,7 +79,11 @@ SPOOFED = {
 }
 
 
-@pytest.mark.parametrize("fields", [{}, SPOOFED], ids=["plain", "spoofed"])
+# a proxy that takes its own fields away for it would speak for a client of the same machine
+HOP_BY_HOP = {"Connection": "close, X-Forwarded-For, X-Forwarded-Proto"}
+
+
+@pytest.mark.parametrize("fields", [{}, SPOOFED, HOP_BY_HOP], ids=["plain", "spoofed", "hop-by-hop"])
 def test_scripts_see_the_client_and_what_it_asked_for(stack: Stack, fields: dict[str, str]) -> None:
     """Address, scheme, host and port are the client's own, whatever it claims."""
     host = f"www.example.org:{stack.proxy.port}"
