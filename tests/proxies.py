@@ -82,6 +82,8 @@ def apache(place: Path, port: int, upstream: Path) -> list[str | Path]:
         f"DefaultRuntimeDir {place}",
         f"PidFile {place}/pid",
         f"ErrorLog {place}/error.log",
+        # one process, from the beginning to the end
+        "StartServers 1\nServerLimit 1\nThreadsPerChild 25\nMaxRequestWorkers 25\nMinSpareThreads 1\nMaxSpareThreads 25",
         *(["User www-data", "Group www-data"] if os.geteuid() == 0 else []),
         replaced(text, SOCKET, str(upstream)),
     ]
