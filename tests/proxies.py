@@ -83,7 +83,8 @@ def apache(place: Path, port: int, upstream: Path) -> list[str | Path]:
         f"PidFile {place}/pid",
         f"ErrorLog {place}/error.log",
         # one process, from the beginning to the end
-        "StartServers 1\nServerLimit 1\nThreadsPerChild 25\nMaxRequestWorkers 25\nMinSpareThreads 1\nMaxSpareThreads 25",
+        *("StartServers 1", "ServerLimit 1", "ThreadsPerChild 25", "MaxRequestWorkers 25"),
+        *("MinSpareThreads 1", "MaxSpareThreads 25"),
         *(["User www-data", "Group www-data"] if os.geteuid() == 0 else []),
         replaced(text, SOCKET, str(upstream)),
     ]

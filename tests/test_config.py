@@ -77,6 +77,11 @@ def test_the_defaults_are_sane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "scripts": (),
         "trusted_proxies": (),
         "proxy_headers": ("X-Forwarded-For", "X-Forwarded-Proto"),
+        "health": False,
+        "metrics": False,
+        "log_format": "text",
+        "request_id": False,
+        "server_timing": False,
         "debug": False,
     }
     assert set(expected) == set(config)

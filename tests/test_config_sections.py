@@ -80,6 +80,11 @@ def test_every_setting_is_for_single_scripts_or_for_the_whole_application() -> N
         "scripts",
         "trusted_proxies",
         "proxy_headers",
+        "health",
+        "metrics",
+        "log_format",
+        "request_id",
+        "server_timing",
         "debug",
     }
 

@@ -68,7 +68,9 @@ def test_two_commands_are_complete() -> None:
     assert len([line for line in README.splitlines() if re.search(pattern[1], line)]) == 1
 
 
-@pytest.mark.parametrize("beginning", ["gunicorn --worker-class", "WSGICGI_DIRECTORY=site waitress-serve"])
+@pytest.mark.parametrize(
+    "beginning", ["gunicorn --worker-class", "WSGICGI_DIRECTORY=site waitress-serve", "WSGICGI_HEALTH=1"]
+)
 def test_server_commands_serve_the_site(site: Site, tmp_path: Path, beginning: str) -> None:
     """As written, in a directory that has ``site``; only the port is another."""
     words = shlex.split(command(beginning))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import secrets
 import sys
 import urllib.parse
 from collections.abc import Mapping, Sequence
@@ -127,6 +128,10 @@ def build(
         "REDIRECT_STATUS": "200",  # php-cgi runs nothing without it
         "UNIQUE_ID": request_id(environ),
     }
+    metavars.pop("CGI_RUN_ID", None)  # of a script that started this server
+    if environ.get("wsgicgi.has_given_id"):
+        # several requests may come with one id, but a script's processes are known by theirs (``runners._warden``)
+        metavars["CGI_RUN_ID"] = secrets.token_hex(8)
     if content_length is not None:
         metavars["CONTENT_LENGTH"] = str(content_length)
     if environ.get("CONTENT_TYPE"):

@@ -30,8 +30,6 @@ MAX_TEXT = 16 * 1024
 # What messages of errors name: the setting that a script came against.
 _LIMIT = re.compile(rf"\b({'|'.join(name for name in metrics.REASONS if name.startswith(('max_', 'timeout')))})\b[=)]")
 
-_lock = threading.Lock()  # a script's end and its request's may come at once, in two threads
-
 
 class UnwatchedRun:
     """A run that nobody watches: all of this does nothing."""
@@ -83,6 +81,7 @@ class Run(UnwatchedRun):
         self._is_bad = False
         self._is_request_over = False
         self._is_told = False
+        self._lock = threading.Lock()  # its end and its request's may come at once, in two threads
         self.messages: list[str] = []
 
     def begin_wait(self, *, body_length: int | None) -> None:
@@ -130,7 +129,7 @@ class Run(UnwatchedRun):
         elif not self._reason and status is not None and status.signal:
             self._reason = "stopping" if is_stopping else "signal"
         self._mark("end")
-        with _lock:
+        with self._lock:
             self._is_running = False
         self._tell()
 
@@ -138,7 +137,7 @@ class Run(UnwatchedRun):
         """Note what the client got; None: it was not this one's answer."""
         self._status = status
         self._bytes_out = bytes_out
-        with _lock:
+        with self._lock:
             self._is_request_over = True
         self._tell()
 
@@ -157,7 +156,7 @@ class Run(UnwatchedRun):
                 metrics.change(gauge, 1)
 
     def _tell(self) -> None:
-        with _lock:
+        with self._lock:
             if self._is_told or not self.is_complete():
                 return
             self._is_told = True
@@ -239,12 +238,12 @@ class Observation:
             return
         self._is_over = True
         status = self._status if self._status.isdigit() else "500"
-        if self.counts:
-            metrics.count_request(kind, status, bytes_in=self.bytes_in, bytes_out=self.bytes_out)
         for run in self._former:
             run.end_request(status=None, bytes_out=0)
         if self.run is not None:
             self.run.end_request(status=int(status), bytes_out=self.bytes_out)
+        if self.counts:
+            metrics.count_request(kind, status, bytes_in=self.bytes_in, bytes_out=self.bytes_out)
 
     # -- the structured log, in the place of the other one (``errors.log``, ``errors.write_log``)
 

@@ -145,6 +145,7 @@ def _with_request_id(environ: WSGIEnvironment, start_response: StartResponse) ->
     own = environ.get("HTTP_X_REQUEST_ID", "")
     if "wsgicgi.request_id" not in environ and _REQUEST_ID.fullmatch(own):
         environ["wsgicgi.request_id"] = own
+        environ["wsgicgi.has_given_id"] = True
     environ["HTTP_X_REQUEST_ID"] = number = request_id(environ)
 
     def starting(status: str, fields: _Fields, exc_info: Any = None) -> Any:

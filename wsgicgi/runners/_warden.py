@@ -354,8 +354,10 @@ def start(frame: Any, descriptors: Sequence[int]) -> None:
     number, argv, environment, cwd, umask, nice, restrictions = frame
     *streams, records = descriptors
     os.set_blocking(records, False)
-    mark = environment.get(b"UNIQUE_ID")
-    script = Script(number, records=records, mark=b"UNIQUE_ID=" + mark if mark else None)
+    # the request's id, unless a client chose it
+    name = b"CGI_RUN_ID" if b"CGI_RUN_ID" in environment else b"UNIQUE_ID"
+    mark = environment.get(name)
+    script = Script(number, records=records, mark=name + b"=" + mark if mark else None)
     at = AT_DIRECTORY
     try:
         os.chdir(cwd)  # also where the last one was the same: it may have been renamed
