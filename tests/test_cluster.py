@@ -124,3 +124,39 @@ def test_machines_come_and_go_and_clients_do_not_notice(tmp_path: Path) -> None:
     # all have worked: m2 twice
     assert {each["replica"] for each in clients.results} >= {"m1", "m2", "m3"}
     assert "m2" in {each["replica"] for each in clients.results[-300:]}
+
+
+@pytest.mark.root_only
+def test_only_what_may_be_repeated_goes_to_a_second_machine(tmp_path: Path) -> None:
+    """A script ends its own server before it answers: the GET is made again elsewhere, the POST is not."""
+    site = Site(tmp_path / "site")
+    ledger, dead = tmp_path / "ledger", tmp_path / "dead"
+    dead.mkdir()
+    site.sh(
+        "die",
+        f"echo $REQUEST_METHOD >> {ledger}\n"
+        f"if mkdir {dead}/$REQUEST_METHOD 2>/dev/null; then\n"
+        "  worker=$(sed 's/.*) //' /proc/$PPID/stat | cut -d ' ' -f 2)\n"
+        "  kill -9 $worker; sleep 60\n"
+        "fi\n"
+        "printf 'Content-Type: text/plain\\n\\nalive'\n",
+    )
+    with (
+        cluster.network(2) as net,
+        cluster.replica(net, "m1", site.directory, tmp_path / "m1.log", WORKERS="1", DRAIN="0"),
+        cluster.replica(net, "m2", site.directory, tmp_path / "m2.log", WORKERS="1", DRAIN="0"),
+        cluster.balancing(net, tmp_path),
+    ):
+        url = f"http://{net.address('balancer')}:{net.front_port}/cgi-bin/die"
+
+        def answer(*options: str) -> list[str]:
+            command = ["curl", "-sS", "--noproxy", "*", "--max-time", "60", "-o", "-", "-w", "\n%{http_code}"]
+            done = subprocess.run(
+                [*net.on("balancer"), *command, *options, url], capture_output=True, text=True, timeout=90
+            )
+            lines = done.stdout.splitlines()
+            return [lines[0], lines[-1]]
+
+        assert answer() == ["alive", "200"]
+        assert answer("--data", "x")[1] == "502"
+    assert Counter(ledger.read_text().split()) == {"GET": 2, "POST": 1}

@@ -120,6 +120,16 @@ def test_gunicorn_waits_as_long_as_a_script_may_take(
     assert runpy.run_path(str(DEPLOY / "gunicorn.conf.py"))["graceful_timeout"] == graceful
 
 
+def test_wrong_settings_end_the_start_of_gunicorn_with_a_sentence(site: Site) -> None:
+    """Before any worker, and without a traceback."""
+    env = {**os.environ, "WSGICGI_DIRECTORY": str(site.directory), "WSGICGI_TIMEOUT": "30s", "BIND": "127.0.0.1:0"}
+    command = [BIN / "gunicorn", "--config", DEPLOY / "gunicorn.conf.py"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env)
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith("wsgicgi: WSGICGI_TIMEOUT='30s': expected a number of seconds")
+
+
 class OverSocket(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
