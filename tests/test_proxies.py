@@ -21,7 +21,8 @@ CLIENT = "127.0.0.9"
 class Stack:
     """A proxy, gunicorn behind it, and the site."""
 
-    def __init__(self, proxy: Server, gunicorn: Server, site: Site) -> None:
+    def __init__(self, kind: str, proxy: Server, gunicorn: Server, site: Site) -> None:
+        self.kind = kind
         self.proxy = proxy
         self.gunicorn = gunicorn
         self.site = site
@@ -61,7 +62,7 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         proxies.behind_gunicorn(site.directory, place / "gunicorn.log", **variables) as (gunicorn, socket),
         proxies.serving(request.param, place, socket) as proxy,
     ):
-        found = Stack(proxy, gunicorn, site)
+        found = Stack(request.param, proxy, gunicorn, site)
         wait_until(
             lambda: found.request("GET", "/cgi-bin/report.py")[0].status == 200, "the proxy has found gunicorn", 20
         )
@@ -190,3 +191,18 @@ def test_files_and_errors_come_through(stack: Stack) -> None:
     response, body = stack.request("GET", "/a.txt", headers={"Range": "bytes=5-9"})
     assert (response.status, body) == (206, b"56789")
     assert stack.request("GET", "/cgi-bin/none")[0].status == 404
+
+
+def test_a_script_ends_when_its_client_leaves(stack: Stack, tmp_path: Path) -> None:
+    """The proxy tells gunicorn, and wsgicgi ends the script: at once, or behind Apache when it is sent something."""
+    pid_file = tmp_path / "pid"
+    rest = "exec sleep 600"
+    if stack.kind == "apache":
+        rest = "printf 'Content-Type: text/plain\\n\\n'; while echo more; do sleep 0.2; done; exec sleep 600"
+    stack.site.sh("endless", f"echo $$ > {pid_file}.new; mv {pid_file}.new {pid_file}; {rest}")
+    connection = stack.connection()
+    connection.request("GET", "/cgi-bin/endless")
+    wait_until(pid_file.exists, "the script runs")
+    connection.close()
+    script = Path("/proc", pid_file.read_text().strip())
+    wait_until(lambda: not script.exists(), "the script has ended", 20)
