@@ -552,6 +552,17 @@ def test_each_run_of_a_local_redirect_has_its_line(server: Server) -> None:
     assert (second["status"], second["bytes_out"]) == (200, 5)
 
 
+def test_what_becomes_of_a_redirecting_script_is_in_its_own_line(server: Server, operated: tuple[Server, Site]) -> None:
+    """It may say something, and fail, while another one answers already."""
+    operated[1].sh("leaves", f"printf 'Location: %s\\n\\n' '{ANSWER}'; exec >&-; sleep 0.3; echo late >&2; exit 7\n")
+    assert server.get("/cgi-bin/leaves", headers={"X-Request-Id": "both"})[1] == b"ok"
+    first = one_run(server, request_id="both", script="/cgi-bin/leaves")
+    second = one_run(server, request_id="both", script="/cgi-bin/steps.py")
+    assert (first["exit"], "status 7" in first["cause"]) == (7, True)
+    assert (second["exit"], second["cause"]) == (0, None)
+    assert {each["script"] for each in records(server) if each["event"] == "stderr"} == {"/cgi-bin/leaves"}
+
+
 def test_standard_error_is_structured_too(server: Server) -> None:
     """Every line of the log is one of JSON; what a script writes goes out as it comes, with the request's id."""
     server.get("/cgi-bin/complains", headers={"X-Request-Id": "loud"})

@@ -82,7 +82,7 @@ class Run(UnwatchedRun):
         self._is_request_over = False
         self._is_told = False
         self._lock = threading.Lock()  # its end and its request's may come at once, in two threads
-        self.messages: list[str] = []
+        self._messages: list[str] = []
 
     def begin_wait(self, *, body_length: int | None) -> None:
         """Note the begin of the wait."""
@@ -125,7 +125,7 @@ class Run(UnwatchedRun):
         if not self._reason and exchange.was_terminated:
             self._reason = "timeout" if exchange.is_answered else "bad_output" if self._is_bad else "client_gone"
             if self._reason == "client_gone":
-                self.messages.append("the client has gone, or the server let go of it: the script was ended")
+                self._messages.append("the client has gone, or the server let go of it: the script was ended")
         elif not self._reason and status is not None and status.signal:
             self._reason = "stopping" if is_stopping else "signal"
         self._mark("end")
@@ -141,9 +141,21 @@ class Run(UnwatchedRun):
             self._is_request_over = True
         self._tell()
 
-    def is_complete(self) -> bool:
-        """Whether nothing more is to come."""
-        return self._is_request_over and not self._is_running
+    # -- the structured log, in the place of the other one (``errors.log``, ``errors.write_log``)
+
+    def log(self, message: str) -> None:
+        """Take a message: the cause of what becomes of the run."""
+        message = message.removeprefix(f"{self.script}: ")
+        if self._is_told:
+            self._observation.write_text("message", message, script=self.script)
+        else:
+            self._messages.append(message)
+
+    def write_lines(self, lines: str) -> None:
+        """Take whole lines of standard error."""
+        text = "".join(line.removeprefix(f"{self.script}: ") for line in lines.splitlines(keepends=True))
+        for start in range(0, len(text), MAX_TEXT):
+            self._observation.write_text("stderr", text[start : start + MAX_TEXT], script=self.script)
 
     def _mark(self, name: str, gauge: str = "") -> None:
         """Note how far it is; it counts in one gauge at a time."""
@@ -157,7 +169,7 @@ class Run(UnwatchedRun):
 
     def _tell(self) -> None:
         with self._lock:
-            if self._is_told or not self.is_complete():
+            if self._is_told or self._is_running or not self._is_request_over:
                 return
             self._is_told = True
         if "end" not in self.marks:  # it never ran
@@ -190,7 +202,7 @@ class Run(UnwatchedRun):
             "bytes_out": self._bytes_out,
             "cpu": round(status.cpu, 6) if status is not None and status.max_rss else None,
             "max_rss": status.max_rss or None if status is not None else None,
-            "cause": "; ".join(self.messages)[:MAX_TEXT] or None,
+            "cause": "; ".join(self._messages)[:MAX_TEXT] or None,
         }
 
 
@@ -221,6 +233,8 @@ class Observation:
         """A script is to be run."""
         label = printable(shown(environ.get("SCRIPT_NAME", "") + script.script_path)) or script.file.name
         self.run = Run(self, environ, label)
+        if self.is_structured:
+            environ["wsgicgi.structured"] = self.run
         return self.run
 
     def let_go(self, run: Run) -> None:
@@ -242,32 +256,28 @@ class Observation:
             run.end_request(status=None, bytes_out=0)
         if self.run is not None:
             self.run.end_request(status=int(status), bytes_out=self.bytes_out)
+        self._former, self.run = [], None  # they hold on to this
         if self.counts:
             metrics.count_request(kind, status, bytes_in=self.bytes_in, bytes_out=self.bytes_out)
 
     # -- the structured log, in the place of the other one (``errors.log``, ``errors.write_log``)
 
     def log(self, message: str) -> None:
-        """Take a message about the request: the cause of what becomes of the run that goes on."""
-        if self.run is not None and not self.run.is_complete():
-            self.run.messages.append(message.removeprefix(f"{self.run.script}: "))
-        else:
-            self._write_text("message", message)
+        """Take a message about a request that has no run, or none any more."""
+        self.write_text("message", message)
 
     def write_lines(self, lines: str) -> None:
-        """Take whole lines that a script wrote to its standard error."""
-        label = f"{self.run.script}: " if self.run is not None else ""
-        text = "".join(line.removeprefix(label) for line in lines.splitlines(keepends=True))
-        for start in range(0, len(text), MAX_TEXT):
-            self._write_text("stderr", text[start : start + MAX_TEXT])
+        """Take whole lines that are no script's."""
+        self.write_text("message", lines)
 
-    def _write_text(self, event: str, text: str) -> None:
+    def write_text(self, event: str, text: str, *, script: str | None = None) -> None:
+        """Write a line that tells of no run's end."""
         self.write(
             {
                 "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "event": event,
                 "request_id": self.id,
-                "script": self.run.script if self.run is not None else None,
+                "script": script,
                 "text": text,
             }
         )

@@ -25,7 +25,7 @@ METRICS = "/-/metrics"
 
 FIELD = "X-Request-Id"
 
-# What proxies send (hex digits, UUIDs, base64) and what is safe everywhere that an id goes: header fields, variables,
+# What proxies send (hex digits, UUIDs), and what is safe everywhere that an id goes: header fields, variables,
 # lines of a log, names of files.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=@+-]{0,127}", re.ASCII)
 
