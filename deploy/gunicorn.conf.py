@@ -70,7 +70,7 @@ def when_ready(server):
             return
         server.draining[0] = 1
         signal.setitimer(signal.ITIMER_REAL, _drain)
-        server.log.info("Draining for %g s", _drain)
+        os.write(2, f"draining for {_drain:g} s\n".encode())  # the log may be being written when a signal comes
 
     signal.signal(signal.SIGTERM, drain)
     signal.signal(signal.SIGALRM, lambda number, frame: stop(signal.SIGTERM, frame))

@@ -78,9 +78,8 @@ class Image:
 
     def _build(self) -> None:
         wheels = self._place / "wheels"
-        version = subprocess.run(["/usr/bin/python3", "-V"], capture_output=True, text=True, check=True).stdout.split()[
-            1
-        ]
+        asked = subprocess.run(["/usr/bin/python3", "-V"], capture_output=True, text=True, check=True)
+        version = asked.stdout.split()[1]
         setup = configparser.ConfigParser()
         setup.read(ROOT / "setup.cfg")
         extras = setup["options.extras_require"]
