@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from handlers import handler_on, handling
 from servers import BIN, gunicorn, running, waitress
 from sites import Site
+from werkzeug.test import Client
 
+from wsgicgi import CGIScript
 from wsgicgi.forwarded import FIELDS, Proxies
 from wsgicgi.values import PROXY_HEADERS
 
@@ -221,3 +224,23 @@ def test_unix_socket_is_a_peer_of_its_own(site: Site, tmp_path: Path) -> None:
     with running([*command, "--no-control-socket"], r"Booting worker with pid: (\d+)", tmp_path / "log", env=env):
         environ = seen(OverSocket(listen))
     assert (environ["REMOTE_ADDR"], environ["HTTPS"], environ["SERVER_PORT"]) == ("192.0.2.7", "on", "443")
+
+
+@pytest.mark.parametrize(("proxies", "expected"), [("127.0.0.1", "192.0.2.7"), ("127.0.0.2", "127.0.0.1")])
+def test_the_handler_believes_the_same_proxies(site: Site, proxies: str, expected: str) -> None:
+    """``CGIHTTPRequestHandler`` with ``cgi_settings``."""
+    handler = handler_on(site.directory, cgi_settings={"trusted_proxies": proxies})
+    with handling(handler) as client:
+        answer = client.get("/cgi-bin/report.py", "X-Forwarded-For: 192.0.2.7", "X-Forwarded-Host: evil.example")
+    environ = json.loads(answer.body)["environ"]
+    assert (environ["REMOTE_ADDR"], environ.get("HTTP_X_FORWARDED_HOST")) == (expected, None)
+
+
+@pytest.mark.parametrize(("proxies", "expected"), [("10.0.0.1", "192.0.2.7"), ("10.0.0.2", PROXY)])
+def test_a_mounted_script_believes_the_same_proxies(site: Site, proxies: str, expected: str) -> None:
+    """``CGIScript`` in an application that has not looked at the fields."""
+    app = CGIScript(site.directory / "cgi-bin/report.py", trusted_proxies=proxies)
+    headers = {"X-Forwarded-For": "192.0.2.7"}
+    answer = Client(app).get("/", headers=headers, environ_base={"REMOTE_ADDR": PROXY})
+    assert json.loads(answer.data)["environ"]["REMOTE_ADDR"] == expected
+    app.close()

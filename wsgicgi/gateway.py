@@ -258,7 +258,6 @@ class _Gateway:
         self, environ: WSGIEnvironment, start_response: StartResponse, script: Script, *, redirect_app: WSGIApplication
     ) -> Iterable[bytes]:
         """Answer a request with a script's output, or with an error."""
-        self._proxies.apply(environ)
         try:
             exchange, head, length = self.run(environ, script)
         except GatewayError as error:
@@ -282,6 +281,7 @@ class _Gateway:
 
     def run(self, environ: WSGIEnvironment, script: Script) -> tuple[Exchange, ResponseHead, int | None]:
         """Run a script up to its response head; also tells the length of the body where that is known already."""
+        self._proxies.apply(environ)
         terms = self._all_terms.of(script)
         config = terms.config
         for name in ("wsgicgi.inquiry", "wsgicgi.diagnosis"):
