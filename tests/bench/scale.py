@@ -1,7 +1,9 @@
 """How throughput grows with machines: HAProxy with ``deploy/haproxy.cfg`` in front of 1, 2, ... replicas, a CPU each.
 
 As root, on Linux: ``python tests/bench/scale.py --seconds 10 --rounds 3``. The script only computes; each replica is in
-a network namespace and has one processor, by affinity, with its scripts. Balancer and clients take what is left.
+a network namespace and has one processor, by affinity, with its scripts. Balancer and clients take what is left, so the
+machine needs a processor more than there are replicas. With ``--sleep`` scripts sleep for 0.2 s instead, two at once in
+a replica: how far it scales where processors are no limit.
 """
 
 from __future__ import annotations
@@ -23,21 +25,22 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import cluster
 from sites import Site
 
-WORK = "print('Content-Type: text/plain\\n')\nprint(sum(i * i for i in range(600_000)))\n"
+WORK = "#!{python}\nprint('Content-Type: text/plain\\n')\nprint(sum(i * i for i in range(600_000)))\n"
+SLEEP = "#!/bin/sh\nsleep 0.2\nprintf 'Content-Type: text/plain\\n\\nslept'\n"
 
 
 def ask(host: str, port: int, *, seconds: float, clients: int) -> int:
     """Ask for the script with many clients for a time; how many answers were right."""
-    expected = str(sum(i * i for i in range(600_000))).encode()
+    expected = {str(sum(i * i for i in range(600_000))).encode(), b"slept"}
     end = time.monotonic() + seconds
     answers = []
 
     def client() -> None:
         while time.monotonic() < end:
             connection = http.client.HTTPConnection(host, port, timeout=60)
-            connection.request("GET", "/cgi-bin/work.py")
+            connection.request("GET", "/cgi-bin/work")
             response = connection.getresponse()
-            if response.status == 200 and response.read().strip() == expected and time.monotonic() < end:
+            if response.status == 200 and response.read().strip() in expected and time.monotonic() < end:
                 answers.append(1)
             connection.close()
 
@@ -49,13 +52,13 @@ def ask(host: str, port: int, *, seconds: float, clients: int) -> int:
     return len(answers)
 
 
-def measure(replicas: int, *, seconds: float, clients: int) -> float:
+def measure(replicas: int, *, script: str, seconds: float, clients: int) -> float:
     """Answers a second of so many replicas."""
     cpus = sorted(os.sched_getaffinity(0))
     with contextlib.ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wsgicgi")))
         site = Site(place / "site")
-        site.python("work.py", WORK)
+        site.script("work", script)
         net = stack.enter_context(cluster.network(replicas))
         for number, name in enumerate(net.names):
             pinned = ["taskset", "--cpu-list", str(cpus[number % len(cpus)])]
@@ -77,6 +80,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clients", type=int, default=12)
+    parser.add_argument("--sleep", action="store_true", help="scripts that sleep")
     parser.add_argument("--ask", metavar="HOST:PORT", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.ask:
@@ -84,10 +88,11 @@ def main() -> None:
         print(ask(host, int(port), seconds=options.seconds, clients=options.clients))
         return
     os.environ.setdefault("WSGICGI_RUN_AS", "none")
+    script = SLEEP if options.sleep else WORK.format(python=sys.executable)
     found: dict[int, list[float]] = {replicas: [] for replicas in options.replicas}
     for _ in range(options.rounds):
         for replicas, rates in found.items():
-            rates.append(measure(replicas, seconds=options.seconds, clients=options.clients))
+            rates.append(measure(replicas, script=script, seconds=options.seconds, clients=options.clients))
     first = statistics.median(found[options.replicas[0]])
     print("replicas  requests/s  range          ratio")
     for replicas, rates in found.items():
