@@ -64,9 +64,10 @@ def test_the_stages_of_the_profile_are_those_of_the_code() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_limits_can_be_called() -> None:
-    """Nothing that it imports has gone."""
-    done = bench(BENCH / "limits.py", "--help")
+@pytest.mark.parametrize("name", ["limits.py", "scale.py"])
+def test_limits_and_scale_can_be_called(name: str) -> None:
+    """Nothing that they import has gone."""
+    done = bench(BENCH / name, "--help")
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -82,6 +82,8 @@ sandbox = "bwrap"
 writable = ["{place}"]
 network = false
 allow_setuid = true
+trusted_proxies = ["10.0.0.0/8", "unix"]
+proxy_headers = ["X-Forwarded-For"]
 [interpreters]
 ".sh" = ["sh", "-e"]
 [env]

@@ -78,6 +78,8 @@ def test_every_setting_is_for_single_scripts_or_for_the_whole_application() -> N
         "follow_symlinks",
         "allow_hidden",
         "scripts",
+        "trusted_proxies",
+        "proxy_headers",
         "health",
         "metrics",
         "log_format",

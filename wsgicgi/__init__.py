@@ -21,7 +21,7 @@ The way of a request::
 A module imports only from the layers below its own:
 
     errors frameworks targets < values globs tomlfile < config response listing conditional tls < paths
-    < metavars diagnosis client server runners < body identity pipes admission < exchange tally
+    < metavars diagnosis client forwarded server runners < body identity pipes admission < exchange tally
     < terms inquiry metrics < debug_page health observation < operating < gateway static framing < app connection
     < handler journal < accesslog panel replay < check checkconfig < devserver testing presets pastedeploy django
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from .config import Config, load
 from .errors import BadRequest, NotFound, error_response
+from .forwarded import Proxies
 from .gateway import CGIMiddleware
 from .metavars import authority
 from .static import StaticMiddleware
@@ -26,11 +27,13 @@ class Application:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self._proxies = Proxies(config.trusted_proxies, config.proxy_headers)
         self._app = CGIMiddleware(StaticMiddleware(_not_found, config=config), config=config)
         self._front = self._app.take_front(self._answer)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
+        self._proxies.apply(environ)
         return (self._front or self._answer)(environ, start_response)
 
     def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -284,7 +284,7 @@ class Config:
         values.optional(values.whole(1, example=16)),
         None,
         per_script=True,
-        help="scripts that run at once, in all processes of a server",
+        help="scripts that run at once, in all processes of a server; each machine counts its own",
     )
     queue_timeout: float = setting(
         values.seconds_or_zero,
@@ -314,6 +314,16 @@ class Config:
         sections, (), is_text=False, help="settings of some scripts; [[script]] in a configuration file"
     )
 
+    trusted_proxies: tuple[str, ...] = setting(
+        values.networks,
+        (),
+        help="proxies whose X-Forwarded fields count: addresses, networks, unix (a Unix socket)",
+    )
+    proxy_headers: tuple[str, ...] = setting(
+        values.proxy_headers,
+        ("X-Forwarded-For", "X-Forwarded-Proto"),
+        help="fields that each trusted proxy sets, of X-Forwarded-For, -Proto, -Host, -Port, -Prefix",
+    )
     health: bool = setting(
         values.flag, False, help="answer at /-/health, /-/health/live and /-/health/ready, for probes"
     )

@@ -43,6 +43,7 @@ from .errors import (
     write_log,
 )
 from .exchange import Exchange, Habits, Limits
+from .forwarded import Proxies
 from .frameworks import keeps, with_paths_as_sent
 from .health import Trouble, find_trouble
 from .inquiry import Inquiry
@@ -235,6 +236,7 @@ class _Gateway:
         self.runner = RUNNERS[config.runner]() if runner is None or isinstance(runner, str) else runner
         self._all_terms = AllTerms(config, base=base)
         self._config = config
+        self._proxies = Proxies(config.trusted_proxies, config.proxy_headers)
         self._cwd = cwd
         self._software = software
         self._habits = Habits()
@@ -283,6 +285,7 @@ class _Gateway:
 
     def run(self, environ: WSGIEnvironment, script: Script) -> tuple[Exchange, ResponseHead, int | None]:
         """Run a script up to its response head; also tells the length of the body where that is known already."""
+        self._proxies.apply(environ)
         terms = self._all_terms.of(script)
         config = terms.config
         for name in ("wsgicgi.inquiry", "wsgicgi.diagnosis"):

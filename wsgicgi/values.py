@@ -8,6 +8,7 @@ it also takes. Which setting is of which kind, ``config`` says.
 from __future__ import annotations
 
 import importlib.util
+import ipaddress
 import os
 import re
 import shlex
@@ -326,3 +327,31 @@ def media_type(value: object) -> str:
     ):
         raise ValueError("expected a media type, for example 'text/plain; charset=utf-8'")
     return value
+
+
+def networks(value: object) -> tuple[str, ...]:
+    """Addresses and networks, in CIDR notation; "unix" for a Unix socket."""
+    found = []
+    for text in names(value):
+        try:
+            found.append("unix" if text.lower() == "unix" else str(ipaddress.ip_network(text)))
+        except ValueError:
+            raise ValueError(
+                f"{text!r} is not an address, a network or 'unix': write for example '10.0.0.5' or '10.0.0.0/8'"
+            ) from None
+    return tuple(found)
+
+
+#: What proxies say of the client, as far as it is understood.
+PROXY_HEADERS = tuple(f"X-Forwarded-{word}" for word in ("For", "Proto", "Host", "Port", "Prefix"))
+
+
+def proxy_headers(value: object) -> tuple[str, ...]:
+    """Names of fields in which proxies tell of clients."""
+    known = {name.lower(): name for name in PROXY_HEADERS}
+    found = []
+    for text in names(value):
+        if text.lower() not in known:
+            raise ValueError(f"{text!r} is not understood: name some of {', '.join(PROXY_HEADERS)}")
+        found.append(known[text.lower()])
+    return tuple(found)
