@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Iterable
@@ -70,7 +71,12 @@ def _host(environ: WSGIEnvironment) -> str | None:
     if field is None and environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
         return None
     host = authority(environ) or field or ""
-    return host if _HOST.fullmatch(host) and _HOST.fullmatch(field or "") else None
+    return host if _is_host(host) and _is_host(field or "") else None
+
+
+@functools.lru_cache(256)
+def _is_host(text: str) -> bool:
+    return _HOST.fullmatch(text) is not None
 
 
 def _not_found(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
