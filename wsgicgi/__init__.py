@@ -23,8 +23,8 @@ A module imports only from the layers below its own:
     errors targets < globs tomlfile < values < filerules < config response listing ranges variants tls
     cors < paths conditional < filecache filebody < metavars diagnosis representation
     body client server runners < identity pipes admission < exchange < terms inquiry < debug_page
-    < fileanswer < gateway static framing < app connection < handler journal < accesslog panel replay
-    < check checkconfig < devserver testing
+    < fileanswer < gateway static framing < errorpages < app connection < handler journal
+    < accesslog panel replay < check checkconfig compress < devserver testing
 
 Only ``runners`` starts processes; only ``exchange`` (with ``pipes`` and ``body``) moves bytes to and from a script;
 only ``paths``, ``static`` and ``handler`` look for files to serve; only ``config`` reads settings from the environment.

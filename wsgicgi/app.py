@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from .config import Config, load
-from .errors import BadRequest, NotFound, error_response
+from .errorpages import ErrorPages
+from .errors import BadRequest, GatewayError, NotFound, error_response
 from .gateway import CGIMiddleware
 from .metavars import authority
 from .static import StaticMiddleware
@@ -27,16 +28,25 @@ class Application:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._app = CGIMiddleware(StaticMiddleware(_not_found, config=config), config=config)
+        self._static = StaticMiddleware(_not_found, config=config)
+        self._app = CGIMiddleware(self._static, config=config)
+        self._error_pages = ErrorPages(self._app, config) if config.error_pages else None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
+        if self._error_pages is not None:
+            environ["wsgicgi.error_pages"] = self._error_pages.answer
         host = _host(environ)
         if host is None:
             return error_response(BadRequest(), environ, start_response)
         if host != environ.get("HTTP_HOST", ""):
             environ["HTTP_HOST"] = host
-        return self._app(environ, start_response)
+        try:
+            # most requests of most sites: a file that was sent before, and has been found to be no script's
+            answer = self._static.recall(environ, start_response)
+        except GatewayError as error:
+            return error_response(error, environ, start_response)
+        return self._app(environ, start_response) if answer is None else answer
 
     def close(self) -> None:
         """End all scripts that still run."""

@@ -113,22 +113,38 @@ def _lstat(place: str) -> os.stat_result | None:
         return None
 
 
+class Remembered(Generic[T]):
+    """What a path led to, and the directories that tell whether it still does."""
+
+    __slots__ = ("_below_root", "_watched", "found")
+
+    def __init__(self, watched: Watched, found: T) -> None:
+        self.found = found
+        self._watched = watched
+        self._below_root = watched[1:]
+
+    def is_current(self) -> bool:
+        """Whether the path leads there still, and nothing else has come that would go before it."""
+        return is_unchanged(self._watched)
+
+    def still_leads_there(self) -> bool:
+        """Whether the path leads there still; what has come beside the file since, in the root, is not looked for.
+
+        That is enough for a client that has the file already, and asks only whether it is that file still.
+        """
+        return is_unchanged(self._below_root)
+
+
 class FileCache(Generic[T]):
     """What is remembered of paths, by the paths as they come in a request."""
 
     def __init__(self) -> None:
-        self._found: dict[str, tuple[Watched, T]] = {}
+        self._found: dict[str, Remembered[T]] = {}
         self._lock = threading.Lock()
 
-    def get(self, path_info: str) -> T | None:
-        """What a path led to, if it still does."""
-        known = self._found.get(path_info)
-        if known is None:
-            return None
-        if is_unchanged(known[0]):
-            return known[1]
-        self.forget(path_info)
-        return None
+    def get(self, path_info: str) -> Remembered[T] | None:
+        """What is remembered of a path."""
+        return self._found.get(path_info)
 
     def put(self, path_info: str, watched: Watched | None, found: T) -> None:
         """Remember what a path led to."""
@@ -137,7 +153,7 @@ class FileCache(Generic[T]):
         with self._lock:
             if len(self._found) >= MAX_PATHS and path_info not in self._found:
                 del self._found[next(iter(self._found))]
-            self._found[path_info] = watched, found
+            self._found[path_info] = Remembered(watched, found)
 
     def forget(self, path_info: str) -> None:
         """Look a path up anew the next time."""

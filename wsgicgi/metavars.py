@@ -127,6 +127,8 @@ def build(
         "REDIRECT_STATUS": "200",  # php-cgi runs nothing without it
         "UNIQUE_ID": request_id(environ),
     }
+    if "wsgicgi.error_variables" in environ:  # the script is the page of an error (errorpages)
+        metavars.update(environ["wsgicgi.error_variables"])
     if content_length is not None:
         metavars["CONTENT_LENGTH"] = str(content_length)
     if environ.get("CONTENT_TYPE"):

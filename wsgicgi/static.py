@@ -9,6 +9,7 @@ file take a look at its directories, an ``open``, an ``fstat`` and a ``read``; a
 
 from __future__ import annotations
 
+import contextlib
 import mimetypes
 import os
 import stat
@@ -24,6 +25,7 @@ from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import http_date, parse_accept_header
 
 from . import fileanswer, filecache, listing, variants
+from .conditional import is_known
 from .config import Config, load
 from .cors import Cors
 from .errors import (
@@ -111,23 +113,38 @@ class StaticMiddleware:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
         try:
-            return self._respond(environ, start_response)
+            answer = self.recall(environ, start_response)
+            if answer is None:
+                answer = self._look_up(environ, start_response, environ.get("PATH_INFO") or "")
+            return answer
         except NotFound:
             pass
         except GatewayError as error:
             return error_response(error, environ, start_response)
         return self.app(environ, start_response)
 
-    def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        path_info = environ.get("PATH_INFO") or ""
-        if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
-            resource = self._known.get(path_info)
-            if resource is not None:
+    def recall(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes] | None:
+        """Answer with a file that is remembered, and is no script's then; None: whatever it is, look it up.
+
+        Raises:
+            GatewayError: What the request asks of the file cannot be had, which is never NotFound.
+        """
+        path_info = environ.get("PATH_INFO", "")
+        remembered = self._known.get(path_info)
+        if remembered is None or environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return None
+        resource = remembered.found
+        if is_known(environ, resource.original.quoted_etag) and not resource.siblings and path_info[-1] != "/":
+            is_current = remembered.still_leads_there()
+        else:
+            is_current = remembered.is_current()
+        answer = None
+        if is_current:
+            with contextlib.suppress(NotFound):  # gone this moment
                 answer = fileanswer.answer(environ, start_response, resource, self._cors.fields(environ))
-                if answer is not None:
-                    return answer
-                self._known.forget(path_info)
-        return self._look_up(environ, start_response, path_info)
+        if answer is None:
+            self._known.forget(path_info)
+        return answer
 
     def _look_up(self, environ: WSGIEnvironment, start_response: StartResponse, path_info: str) -> Iterable[bytes]:
         watched = self._watch(path_info)
