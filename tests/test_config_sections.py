@@ -77,6 +77,13 @@ def test_every_setting_is_for_single_scripts_or_for_the_whole_application() -> N
         "directory_listing",
         "follow_symlinks",
         "allow_hidden",
+        "deny",
+        "precompressed",
+        "cache_control",
+        "immutable",
+        "cors",
+        "files",
+        "error_pages",
         "scripts",
         "debug",
     }

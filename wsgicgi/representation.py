@@ -80,6 +80,30 @@ class Representation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Held(Representation):
+    """A file that changes all the time, a log say: what is sent is what was there when it was opened.
+
+    Attributes:
+        opened: The file.
+    """
+
+    opened: IO[bytes]
+
+    def is_unchanged(self) -> bool:
+        """Nobody looks again."""
+        return True
+
+    def read_unchanged(self, path: str) -> bytes | None:
+        """As many bytes as there were; None when there are fewer now."""
+        data = read_whole(self.opened.fileno(), self.size)
+        return data if len(data) == self.size else None
+
+    def open_unchanged(self, path: str) -> IO[bytes] | None:
+        """A file object of its own."""
+        return os.fdopen(os.dup(self.opened.fileno()), "rb", buffering=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
     """What a URL path led to.
 
@@ -105,11 +129,10 @@ def open_file(file: str | Path, path: str) -> IO[bytes]:
         OutOfResources: There is no descriptor left.
     """
     descriptor = _open_descriptor(file, path)
-    opened = os.fdopen(descriptor, "rb", buffering=0)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        opened.close()
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # os.fdopen would refuse a directory, and not close it
+        os.close(descriptor)
         raise Forbidden(f"{shown(path)}: {file} is not a plain file")
-    return opened
+    return os.fdopen(descriptor, "rb", buffering=0)
 
 
 def _open_descriptor(file: str | Path, path: str) -> int:

@@ -10,6 +10,7 @@ file take a look at its directories, an ``open``, an ``fstat`` and a ``read``; a
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import mimetypes
 import os
 import stat
@@ -40,13 +41,13 @@ from .errors import (
 )
 from .filerules import AllFileTerms
 from .paths import PathRules, canonical, find_file, segments, shown, visible_names
-from .representation import Representation, Resource, open_file
+from .representation import Held, Representation, Resource, open_file
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-#: Times that a file is looked up which changes while it is opened.
-TRIES = 3
+#: Times that a file is looked up which changes meanwhile; then it is sent as it was at one moment.
+TRIES = 2
 
 #: Bytes of a README that a listing shows; the rest is behind its link.
 README_BYTES = 64 * 1024
@@ -263,14 +264,23 @@ class StaticMiddleware:
         watched: filecache.Watched | None,
     ) -> Iterable[bytes]:
         """Send a file that was looked up, and remember it."""
+        cors = self._cors.fields(environ)
         for _ in range(TRIES):
             resource = self._look_at(str(file), path)
-            answer = fileanswer.answer(environ, start_response, resource, self._cors.fields(environ))
+            answer = fileanswer.answer(environ, start_response, resource, cors)
             if answer is not None:
                 if resource.is_settled and str(file) == self._place(path):  # no link is on the way
                     self._known.put(environ.get("PATH_INFO", ""), watched, resource)
                 return answer
-        raise OutOfResources(f"{shown(path)}: {file} changes faster than it can be read")
+        with open_file(file, path) as opened:
+            found = os.fstat(opened.fileno())
+            made = self._maker(str(file), path, found, has_siblings=False)(str(file), found, "")
+            held = Held(**{item.name: getattr(made, item.name) for item in dataclasses.fields(made)}, opened=opened)
+            resource = Resource(path=path, original=held, siblings={}, is_settled=False)
+            answer = fileanswer.answer(environ, start_response, resource, cors)
+        if answer is None:
+            raise OutOfResources(f"{shown(path)}: {file} becomes shorter faster than it can be read")
+        return answer
 
     def _place(self, path: str) -> str:
         return os.path.join(self.config.directory, *segments(path))
