@@ -47,7 +47,7 @@ SIZE = 100
     ],
 )
 def test_ranges_are_read(value: str, expected: list[tuple[int, int]] | None) -> None:
-    """RFC 9110 sections 14.1.2 and 14.2; overlapping ones cannot make an answer larger than the file (CVE-2011-3192)."""
+    """RFC 9110 sections 14.1.2 and 14.2; overlapping ones make no answer larger than the file (CVE-2011-3192)."""
     assert parse_ranges(value, SIZE) == expected
 
 

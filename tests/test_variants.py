@@ -152,7 +152,7 @@ def test_a_sibling_that_is_older_than_its_file_is_not_sent(app: Application, sit
 
 
 def test_what_a_client_could_not_fetch_is_no_sibling(site: Site, tmp_path: Path) -> None:
-    """A link that leads out, a directory, a FIFO, a sibling that is denied, the source of a script: the file goes out."""
+    """A link that leads out, a directory, a FIFO, what is denied, the source of a script: the file goes out."""
     (tmp_path / "outside").write_bytes(b"from outside")
     for name in "abcd":
         put(site, f"{name}.txt", TEXT)
