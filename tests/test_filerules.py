@@ -147,7 +147,7 @@ def test_some_origins_may_read_files(site: Site) -> None:
 
 @pytest.mark.parametrize("kind", ["gunicorn", "waitress"])
 def test_browsers_may_ask_first(site: Site, tmp_path: Path, kind: str) -> None:
-    """A preflight of a listed origin is allowed what files understand, that of another is not; missing files are 404."""
+    """A preflight of a listed origin is allowed what files understand, that of others is not; missing files are 404."""
     site.file("x.txt", "x")
     env = {"WSGICGI_CORS": "https://a.example"}
     asked = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "range"}

@@ -58,24 +58,32 @@ def watch(rules: PathRules, names: Sequence[str]) -> Watched | None:
     """
     if not _DIRECTORIES_TELL:
         return None
-    places: dict[str, None] = dict.fromkeys(_way(rules, names[:-1]))
+    latest = time.time_ns() - SETTLED_SECONDS * 10**9
+    watched: dict[str, State] = {}
+    for place in _way(rules, names[:-1]):
+        if not _add(watched, place, latest):
+            return None
     for cgi_directory in rules.cgi_directories:
         above = [name for name in cgi_directory.split("/") if name]
         for place in _way(rules, above):
             found = _lstat(place)
             if found is None:
-                break  # a directory that is watched already would tell if it came
+                break  # the directory above, which is watched, would tell if it came
             if not stat.S_ISDIR(found.st_mode):
                 return None
-        places.update(dict.fromkeys(place for place in _way(rules, above[:-1]) if os.path.isdir(place)))
-    watched = []
-    latest = time.time_ns() - SETTLED_SECONDS * 10**9
-    for place in places:
-        found = _lstat(place)
-        if found is None or not stat.S_ISDIR(found.st_mode) or max(found.st_mtime_ns, found.st_ctime_ns) > latest:
-            return None
-        watched.append((place, state(found)))
-    return tuple(watched)
+        for place in _way(rules, above[:-1]):
+            if place not in watched and os.path.isdir(place) and not _add(watched, place, latest):
+                return None
+    return tuple(watched.items())
+
+
+def _add(watched: dict[str, State], place: str, latest: int) -> bool:
+    """Take a directory in; False when it is none, or has changed too late to be trusted."""
+    found = _lstat(place)
+    if found is None or not stat.S_ISDIR(found.st_mode) or max(found.st_mtime_ns, found.st_ctime_ns) > latest:
+        return False
+    watched[place] = state(found)
+    return True
 
 
 def is_unchanged(watched: Watched) -> bool:

@@ -170,9 +170,9 @@ class StaticMiddleware:
         return self._send_directory(environ, start_response, file, path, watched=watched)
 
     def _watch(self, path_info: str) -> filecache.Watched | None:
-        """What is to be watched while a path is remembered, if it may be: only plainly written ones are."""
+        """What is to be watched while a path is remembered, if it may be: only plainly written ones of files are."""
         path = canonical(path_info or "/")
-        if path != path_info or "//" in path:
+        if path != path_info or "//" in path or _lstat(self._place(path)) is None:
             return None
         # a directory stands for its index, and is on the way itself then
         names = segments(path)
@@ -370,7 +370,7 @@ def _mode(file: Path) -> int:
 def _lstat(place: str) -> os.stat_result | None:
     try:
         return os.lstat(place)
-    except OSError:
+    except (OSError, ValueError):
         return None
 
 
