@@ -4,7 +4,7 @@ The way of a request::
 
     server -> app(environ, start_response)                                                       app.py
       CGIMiddleware.__call__           what names no script goes on to StaticMiddleware:         gateway.py
-                                         filecache, else find_file -> open, fstat -> conditional static.py
+                                         filecache, or find_file -> resources -> fileanswer  static.py
         script    = paths.find_script(...)    -> Script        what the URL names; 404, 403      paths.py
         terms     = all_terms.of(script)      -> Terms         the settings that hold for it     terms.py
         run_as    = identity.of_script(...)   -> Identity      whom it runs as; 403, 500         identity.py
@@ -23,7 +23,7 @@ A module imports only from the layers below its own:
     errors targets < globs tomlfile < values < filerules < config response listing ranges variants tls
     cors < paths conditional < filecache filebody < metavars diagnosis representation
     body client server runners < identity pipes admission < exchange < terms inquiry < debug_page
-    < fileanswer < gateway static framing < errorpages < app connection < handler journal
+    < fileanswer resources < gateway static framing < errorpages < app connection < handler journal
     < accesslog panel replay < check checkconfig compress < devserver testing
 
 Only ``runners`` starts processes; only ``exchange`` (with ``pipes`` and ``body``) moves bytes to and from a script;

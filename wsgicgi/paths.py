@@ -355,6 +355,20 @@ def find_file(rules: PathRules, path_info: str) -> tuple[Path, str]:
     return Path(real), clean
 
 
+def may_stand_beside(rules: PathRules, place: str, path: str) -> bool:
+    """Whether a client may have a file that is in one directory with another, which it may have.
+
+    Args:
+        rules: What is hidden, denied, or a script.
+        place: The file, by its real path.
+        path: The URL path, beside that of the other file.
+    """
+    name = os.path.basename(place)
+    if rules.is_hidden(name) or rules.is_script_name(name):
+        return False
+    return not rules.is_denied(path) and not _is_denied_place(rules, place, is_directory=False)
+
+
 def visible_names(rules: PathRules, directory: Path) -> Iterator[os.DirEntry[str]]:
     """The entries of a directory that a request can have: not hidden, not out of bounds, files and directories only."""
     with os.scandir(directory) as entries:

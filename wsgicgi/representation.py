@@ -111,12 +111,14 @@ class Resource:
         path: The canonical URL path.
         original: The file.
         siblings: Its compressed forms, by their codings.
+        beside: The state of what stands where each could be.
         is_settled: Whether it may be remembered.
     """
 
     path: str
     original: Representation
     siblings: Mapping[str, Representation]
+    beside: tuple[filecache.State | None, ...]
     is_settled: bool
 
 

@@ -10,22 +10,18 @@ file take a look at its directories, an ``open``, an ``fstat`` and a ``read``; a
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import mimetypes
 import os
 import stat
-import time
 import urllib.parse
-from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from werkzeug.datastructures import MIMEAccept
-from werkzeug.http import http_date, parse_accept_header
+from werkzeug.http import parse_accept_header
 
-from . import fileanswer, filecache, listing, variants
+from . import fileanswer, filecache, listing
 from .conditional import is_known
 from .config import Config, load
 from .cors import Cors
@@ -39,9 +35,9 @@ from .errors import (
     error_response,
     redirect_response,
 )
-from .filerules import AllFileTerms
 from .paths import PathRules, canonical, find_file, segments, shown, visible_names
-from .representation import Held, Representation, Resource, open_file
+from .representation import Resource, open_file
+from .resources import Resources
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -54,28 +50,6 @@ README_BYTES = 64 * 1024
 
 # A query stays as it was sent; only what no header field may hold is encoded.
 _QUERY_SAFE = "".join(map(chr, range(0x21, 0x7F)))
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-# IANA's types where Python (up to 3.13) or a system's mime.types has none, or an outdated one
-_TYPES = {
-    ".bz2": "application/x-bzip2",
-    ".csv": "text/csv",
-    ".gz": "application/gzip",
-    ".ico": "image/vnd.microsoft.icon",
-    ".js": "text/javascript",
-    ".md": "text/markdown",
-    ".mjs": "text/javascript",
-    ".webmanifest": "application/manifest+json",
-    ".webp": "image/webp",
-    ".woff": "font/woff",
-    ".woff2": "font/woff2",
-    ".xz": "application/x-xz",
-    ".zst": "application/zstd",
-}
-
-# Sent as they are, not as an encoding of something else: who downloads x.tar.gz wants that file.
-_COMPRESSED = {"gzip": ".gz", "bzip2": ".bz2", "xz": ".xz"}
 
 
 class StaticMiddleware:
@@ -102,13 +76,9 @@ class StaticMiddleware:
         self.config = load({"directory": directory, **settings}, config=config)
         self.app = app
         self._rules = PathRules.of(self.config)
-        self._types = mimetypes.MimeTypes(tuple(file for file in mimetypes.knownfiles if os.path.isfile(file)))
-        for suffix, media_type in _TYPES.items():
-            self._types.add_type(media_type, suffix)
-        self._terms = AllFileTerms(
-            self.config.files, cache_control=self.config.cache_control, immutable=self.config.immutable
-        )
+        self._root = str(self.config.directory)
         self._cors = Cors(self.config.cors)
+        self._resources = Resources(self.config, self._rules, self._cors)
         self._known: filecache.FileCache[Resource] = filecache.FileCache()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -266,98 +236,20 @@ class StaticMiddleware:
         """Send a file that was looked up, and remember it."""
         cors = self._cors.fields(environ)
         for _ in range(TRIES):
-            resource = self._look_at(str(file), path)
+            resource = self._resources.look_at(str(file), path)
             answer = fileanswer.answer(environ, start_response, resource, cors)
             if answer is not None:
                 if resource.is_settled and str(file) == self._place(path):  # no link is on the way
                     self._known.put(environ.get("PATH_INFO", ""), watched, resource)
                 return answer
-        with open_file(file, path) as opened:
-            found = os.fstat(opened.fileno())
-            made = self._maker(str(file), path, found, has_siblings=False)(str(file), found, "")
-            held = Held(**{item.name: getattr(made, item.name) for item in dataclasses.fields(made)}, opened=opened)
-            resource = Resource(path=path, original=held, siblings={}, is_settled=False)
+        with self._resources.held(str(file), path) as resource:
             answer = fileanswer.answer(environ, start_response, resource, cors)
         if answer is None:
             raise OutOfResources(f"{shown(path)}: {file} becomes shorter faster than it can be read")
         return answer
 
     def _place(self, path: str) -> str:
-        return os.path.join(self.config.directory, *segments(path))
-
-    def _look_at(self, file: str, path: str) -> Resource:
-        """Open a file and its siblings once, and make the header fields that go out with each."""
-        with open_file(file, path) as opened:
-            found = os.fstat(opened.fileno())
-        siblings = {}
-        is_settled = found.st_mtime <= time.time()
-        has_siblings = False
-        for coding, suffix in variants.SUFFIXES.items() if self.config.precompressed else ():
-            sibling_file = file + suffix
-            status = _lstat(sibling_file)
-            if status is None:
-                continue
-            has_siblings = True
-            sibling = self._sibling(path + suffix, found)
-            if sibling is None or not stat.S_ISREG(status.st_mode):
-                is_settled = False  # it may become good without a change of the directory
-            if sibling is not None:
-                siblings[coding] = sibling
-        make = self._maker(file, path, found, has_siblings=has_siblings)
-        return Resource(
-            path=path,
-            original=make(file, found, ""),
-            siblings={coding: make(str(place), status, coding) for coding, (place, status) in siblings.items()},
-            is_settled=is_settled,
-        )
-
-    def _sibling(self, path: str, original: os.stat_result) -> tuple[Path, os.stat_result] | None:
-        """A sibling that a client could fetch itself, and that is not older than its file."""
-        try:
-            file, _ = find_file(self._rules, path)
-            with open_file(file, path) as opened:
-                found = os.fstat(opened.fileno())
-        except GatewayError:
-            return None
-        return (file, found) if variants.is_fresh(found.st_mtime_ns, original.st_mtime_ns) else None
-
-    def _maker(
-        self, file: str, path: str, original: os.stat_result, *, has_siblings: bool
-    ) -> Callable[[str, os.stat_result, str], Representation]:
-        """What makes the representations of one file: all have its type and its date."""
-        terms = self._terms.of(path)
-        media_type = terms.content_type or self._media_type(os.path.basename(file))
-        # never in the future (RFC 9110 section 8.8.2.1), which no date could express beyond the year 9999 anyway
-        modified = _EPOCH + timedelta(seconds=max(0, int(min(original.st_mtime, time.time()))))
-        vary = [*(["Accept-Encoding"] if has_siblings else []), *self._cors.vary]
-        common = [*([("Vary", ", ".join(vary))] if vary else []), *self._cors.common]
-
-        def make(place: str, found: os.stat_result, coding: str) -> Representation:
-            etag = f"{found.st_mtime_ns:x}-{found.st_size:x}{'-' if coding else ''}{coding}"
-            quoted_etag = f'"{etag}"'
-            base = [("ETag", quoted_etag), ("Last-Modified", http_date(modified)), ("Accept-Ranges", "bytes")]
-            base += [("Content-Encoding", coding)] if coding else []
-            base += [*common, *terms.fields]
-            return Representation(
-                file=place,
-                state=filecache.state(found),
-                size=found.st_size,
-                etag=etag,
-                quoted_etag=quoted_etag,
-                modified=modified,
-                media_type=media_type,
-                whole_fields=[*base, ("Content-Type", media_type), ("Content-Length", str(found.st_size))],
-                base_fields=base,
-                known_fields=[("ETag", quoted_etag), *common, *terms.kept_fields],
-            )
-
-        return make
-
-    def _media_type(self, name: str) -> str:
-        media_type, encoding = self._types.guess_type(urllib.parse.quote(os.fsencode(name)))
-        if encoding is not None:
-            return _TYPES.get(_COMPRESSED.get(encoding, ""), "application/octet-stream")
-        return media_type or self.config.content_type
+        return os.path.join(self._root, *segments(path))
 
 
 def _mode(file: Path) -> int:
