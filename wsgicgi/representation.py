@@ -1,12 +1,15 @@
 """A file as it was when it was looked at, with all that goes out with it, and the opening of files for the network.
 
 Only regular files are opened, and what has become something else meanwhile, a FIFO say, is refused and cannot block.
+On Linux the kernel also tells by which way a file was opened, so a directory that becomes a link between the look at a
+path and the opening leads nowhere.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +25,9 @@ from .paths import shown
 _FLAGS = os.O_RDONLY
 for _flag in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY", "O_NOFOLLOW"):
     _FLAGS |= getattr(os, _flag, 0)
+
+
+_KERNEL_TELLS = sys.platform == "linux"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,18 +129,34 @@ class Resource:
 
 
 def open_file(file: str | Path, path: str) -> IO[bytes]:
-    """Open a regular file; ``path`` is the URL path, for messages.
+    """Open a regular file by its real path; ``path`` is the URL path, for messages.
 
     Raises:
         Forbidden: It may not be read, or is no regular file.
-        NotFound: It is not there any more.
+        NotFound: It is not there any more, or not on this way.
         OutOfResources: There is no descriptor left.
     """
     descriptor = _open_descriptor(file, path)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # os.fdopen would refuse a directory, and not close it
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise Forbidden(f"{shown(path)}: {file} is not a plain file")
+        if not _is_opened_at(descriptor, str(file)):
+            raise NotFound(f"{shown(path)}: {file} leads elsewhere since it was looked at")
+    except BaseException:
         os.close(descriptor)
-        raise Forbidden(f"{shown(path)}: {file} is not a plain file")
+        raise
     return os.fdopen(descriptor, "rb", buffering=0)
+
+
+def _is_opened_at(descriptor: int, file: str) -> bool:
+    """Whether an open file is at this real path; where nobody can tell, it is."""
+    if not _KERNEL_TELLS:
+        return True
+    try:
+        opened = os.readlink(f"/proc/self/fd/{descriptor}")
+    except OSError:  # there is no /proc
+        return True
+    return opened in (file, file + " (deleted)")  # a file that was replaced meanwhile was there all the same
 
 
 def _open_descriptor(file: str | Path, path: str) -> int:
