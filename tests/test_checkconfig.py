@@ -24,6 +24,10 @@ max_memory = "256M"
 ".sh" = "{sh} -e"
 [env]
 GREETING = 'ä "quoted" \\'
+[[file]]
+match = "/assets/**"
+cache_control = "max-age=60"
+headers = {{ "X-A" = "1" }}
 [[script]]
 match = "/cgi-bin/*.py"
 timeout = 5
@@ -62,7 +66,9 @@ def test_every_setting_is_printed_with_where_it_comes_from(place: Path) -> None:
     result = run("site.toml", cwd=place, WSGICGI_TIMEOUT="22", WSGICGI_NICE="3")
     assert (result.returncode, result.stderr) == (0, "")
     top = result.stdout.partition("\n\n")[0].splitlines()
-    assert [line.split(" = ")[0] for line in top] == [name for name in setting_names() if name != "scripts"]
+    assert [line.split(" = ")[0] for line in top] == [
+        name for name in setting_names() if name not in ("scripts", "files")
+    ]
     lines = {" ".join(line.split()) for line in top}
     assert {
         f'directory = "{(place / "site").resolve()}" # site.toml',
@@ -85,6 +91,11 @@ def test_sections_are_printed_below(place: Path) -> None:
     """In their order, with what each says and nothing else."""
     below = run("site.toml", cwd=place).stdout.partition("\n\n")[2]
     assert [" ".join(line.split()) for line in below.splitlines()] == [
+        "[[file]] # site.toml, section 1",
+        'match = ["/assets/**"]',
+        'cache_control = "max-age=60"',
+        'headers = { "X-A" = "1" }',
+        "",
         "[[script]] # site.toml, section 1",
         'match = ["/cgi-bin/*.py"]',
         'env = { "A" = "1" }',

@@ -50,6 +50,13 @@ def test_the_defaults_are_sane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "directory_listing": True,
         "follow_symlinks": False,
         "allow_hidden": False,
+        "deny": (),
+        "precompressed": True,
+        "cache_control": None,
+        "immutable": (),
+        "cors": (),
+        "files": (),
+        "error_pages": {},
         "pass_authorization": False,
         "pass_env": (),
         "env": {},
@@ -110,7 +117,7 @@ def test_every_setting_has_a_help(name: str) -> None:
 OPTIONS = {"cgi_directories": "--cgi-dir"}
 
 
-@pytest.mark.parametrize("name", [name for name in setting_names() if name != "scripts"])
+@pytest.mark.parametrize("name", [name for name in setting_names() if name not in ("scripts", "files")])
 def test_every_setting_is_an_option_of_the_development_server(name: str) -> None:
     """``wsgicgi-dev --help`` shows each setting, and in the words of Config where the option is made from it."""
     text = " ".join(devserver._parser().format_help().split())
@@ -131,6 +138,17 @@ def test_a_config_cannot_be_changed() -> None:
 # -- good values
 
 GOOD = [
+    pytest.param("deny", "/a/**,/**/*.sql", ("/a/**", "/**/*.sql"), id="deny"),
+    pytest.param("cache_control", " no-cache ", "no-cache", id="cache-control"),
+    pytest.param("cache_control", "none", None, id="cache-control-none"),
+    pytest.param("cache_control", "public, max-age=60", "public, max-age=60", id="cache-control-with-comma"),
+    pytest.param("immutable", "hashed,/assets/**", ("hashed", "/assets/**"), id="immutable"),
+    pytest.param("cors", "*", ("*",), id="cors-all"),
+    pytest.param(
+        "cors", ["https://a.example", "http://[::1]:8000"], ("https://a.example", "http://[::1]:8000"), id="cors"
+    ),
+    pytest.param("error_pages", "404=/e.html,502=/x?a=b", {404: "/e.html", 502: "/x?a=b"}, id="error-pages-text"),
+    pytest.param("error_pages", {404: "/e.html", "502": "/x"}, {404: "/e.html", 502: "/x"}, id="error-pages"),
     *(pytest.param("directory_listing", text, True, id=f"flag-{text}") for text in ("1", "true", "YES", " on ")),
     *(pytest.param("directory_listing", text, False, id=f"flag-{text}") for text in ("0", "False", "no", "OFF")),
     pytest.param("directory_listing", False, False, id="flag"),
@@ -348,6 +366,36 @@ def test_an_interpreter_that_is_not_installed_is_told_at_start() -> None:
         pytest.param({"max_cpu": True}, "whole number of seconds", id="cpu-flag"),
         pytest.param({"max_processes": 0}, "whole number, 1 or more", id="processes-zero"),
         pytest.param({"max_processes": "many"}, "whole number, 1 or more", id="processes-word"),
+        pytest.param({"deny": "private"}, "'private' must start with '/'", id="deny-no-slash"),
+        pytest.param({"deny": ["/[a"]}, "']' must end", id="deny-no-glob"),
+        pytest.param({"cache_control": "a\nb"}, "value of a header field", id="cache-control-lines"),
+        pytest.param({"immutable": "*.js"}, "must start with '/'", id="immutable-no-slash"),
+        pytest.param({"cors": "*,https://a.example"}, "'*' is for all origins", id="cors-both"),
+        pytest.param({"cors": "https://a.example/"}, "is no origin", id="cors-path"),
+        pytest.param({"cors": "a.example"}, "is no origin", id="cors-no-scheme"),
+        pytest.param({"error_pages": {200: "/x"}}, "200 is no status of an error", id="error-pages-status"),
+        pytest.param({"error_pages": {404: "x.html"}}, "one that begins with '/'", id="error-pages-relative"),
+        pytest.param({"error_pages": {404: "//host/x"}}, "is no URL path", id="error-pages-host"),
+        pytest.param({"error_pages": {404: "/ä"}}, "encoded where it needs that", id="error-pages-not-encoded"),
+        pytest.param({"files": {"match": "/x"}}, "expected a list of sections", id="files-no-list"),
+        pytest.param({"files": [{"cache_control": "x"}]}, "files: section 1: match is missing", id="files-match"),
+        pytest.param({"files": [{"match": "x"}]}, "section 1: match: 'x' must start with '/'", id="files-glob"),
+        pytest.param({"files": [{"match": "/x", "cache": "1"}]}, "Did you mean 'cache_control'?", id="files-name"),
+        pytest.param(
+            {"files": [{"match": "/x", "headers": {"ETag": "1"}}]},
+            "ETag is for the server to say",
+            id="files-own-field",
+        ),
+        pytest.param(
+            {"files": [{"match": "/x", "headers": {"Content-Type": "a/b"}}]},
+            "write content_type",
+            id="files-type-field",
+        ),
+        pytest.param(
+            {"files": [{"match": "/x", "headers": {"A B": "1"}}]}, "no name of a field", id="files-field-name"
+        ),
+        pytest.param({"files": [{"match": "/x", "headers": {"A": "1\n2"}}]}, "A: expected the value", id="files-value"),
+        pytest.param({"files": [{"match": "/x", "content_type": "text"}]}, "a media type", id="files-type"),
         pytest.param({"max_open_files": 15}, "whole number, 16 or more", id="open-files-too-few"),
         pytest.param({"max_scripts": 0}, "whole number, 1 or more", id="scripts-zero"),
         pytest.param({"max_scripts": 1.0}, "whole number, 1 or more", id="scripts-fraction"),

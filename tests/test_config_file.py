@@ -60,6 +60,11 @@ server_timing = true
 directory_listing = false
 follow_symlinks = true
 allow_hidden = true
+deny = ["/private/**"]
+precompressed = false
+cache_control = "no-cache"
+immutable = ["hashed"]
+cors = ["https://app.example.org"]
 pass_authorization = true
 pass_env = ["HOME"]
 run_as = "owner"
@@ -88,6 +93,11 @@ proxy_headers = ["X-Forwarded-For"]
 ".sh" = ["sh", "-e"]
 [env]
 A = "1"
+[error_pages]
+404 = "/errors/404.html"
+[[file]]
+match = "/assets/**"
+cache_control = "max-age=60"
 [[script]]
 match = "/scripts/x"
 """
@@ -115,6 +125,8 @@ def test_every_setting_may_be_in_a_file(write: Write, tmp_path: Path) -> None:
         pytest.param('env = { A = "1" }', "env", {"A": "1"}, id="inline-table"),
         pytest.param('env.A = "ä"', "env", {"A": "ä"}, id="dotted-key"),
         pytest.param("script = []", "scripts", (), id="no-sections"),
+        pytest.param("file = []", "files", (), id="no-sections-of-files"),
+        pytest.param('error_pages = "404=/x"', "error_pages", {404: "/x"}, id="error-pages-as-text"),
     ],
 )
 def test_values_are_written_as_in_variables_or_in_tomls_own_way(

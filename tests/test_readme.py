@@ -16,7 +16,9 @@ from docutils.core import publish_string
 from programs import find
 from servers import BIN, running, wait_until
 from sites import Site
+from werkzeug.test import Client
 
+from wsgicgi import ConfigError, create_app
 from wsgicgi.config import load, settings_table
 
 pytest_plugins = ["pytester"]
@@ -173,7 +175,7 @@ def test_git_example_works(tmp_path: Path) -> None:
 
 def test_configuration_file_means_what_the_readme_says(site: Site, tmp_path: Path) -> None:
     """The example is a good file beside a directory of that name, and its sections do what they look like."""
-    [example] = code("toml")
+    example, _ = code("toml")
     (tmp_path / "site.toml").write_text(example)
     config = load({}, {}, config=tmp_path / "site.toml")
     assert (config.directory, config.timeout, config.max_memory) == (site.directory.resolve(), 30.0, 512 * 2**20)
@@ -185,6 +187,28 @@ def test_configuration_file_means_what_the_readme_says(site: Site, tmp_path: Pat
     argv = [BIN / "wsgicgi-dev", "--config", tmp_path / "site.toml", "0"]
     with running(argv, r"http://127\.0\.0\.1:(\d+)", tmp_path / "log") as server:
         assert b'"LANG": "C.UTF-8"' in server.get("/cgi-bin/report.py")[1]
+
+
+def test_static_example_means_what_the_readme_says(site: Site, tmp_path: Path) -> None:
+    """Fields, what is denied, the page of an error; the script for 502 has to be there, or the start ends with that."""
+    _, example = code("toml")
+    (tmp_path / "site.toml").write_text('directory = "site"\n' + example)
+    for name in ("fonts/x.woff2", "app.3f2a9c1b.js", "private/x", "x.sql", "errors/404.html"):
+        site.file(name, name)
+    with pytest.raises(ConfigError, match=r"^error_pages: 502: /cgi-bin/error\.py"):
+        create_app(config=tmp_path / "site.toml")
+    site.sh("error.py", "echo")
+    client = Client(create_app(config=tmp_path / "site.toml"))
+    font = client.get("/fonts/x.woff2", headers={"Origin": "https://app.example.org"}).headers
+    assert (font["Cache-Control"], font["X-Content-Type-Options"]) == ("public, max-age=86400", "nosniff")
+    assert font["Access-Control-Allow-Origin"] == "https://app.example.org"
+    assert client.get("/app.3f2a9c1b.js").headers["Cache-Control"].endswith("immutable")
+    assert [client.get(path, errors_stream=io.StringIO()).status_code for path in ("/private/x", "/x.sql")] == [
+        403,
+        403,
+    ]
+    response = client.get("/nope")
+    assert (response.status_code, response.text) == (404, "errors/404.html")
 
 
 def test_handler_example_works(site: Site, tmp_path: Path) -> None:

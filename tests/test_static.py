@@ -6,15 +6,19 @@ import hashlib
 import os
 import socket
 import stat
+import sys
 from pathlib import Path
 from wsgiref.validate import validator
 
 import pytest
+import servers
 from servers import Server
 from sites import Site
 from webtest import TestApp as _TestApp
 
 from wsgicgi import StaticMiddleware, create_app
+from wsgicgi.errors import NotFound
+from wsgicgi.representation import open_file
 
 OLD = 1577934245  # 2020-01-02 03:04:05 UTC
 OLD_DATE = "Thu, 02 Jan 2020 03:04:05 GMT"
@@ -126,6 +130,22 @@ def test_index_stands_for_its_directory(app: TestApp, site: Site) -> None:
     assert app.get("/two/").body == b"htm"
     other = TestApp(create_app(site.directory, index_names=["page.html"]))
     assert other.get("/sub/").body == b"<p>sub"
+
+
+@pytest.mark.parametrize("kind", ["gunicorn", "waitress"])
+def test_a_script_stands_for_a_directory(site: Site, tmp_path: Path, kind: str) -> None:
+    """The first of ``index_names`` that is there, a script or a file; one that comes later is seen at once."""
+    site.file("a/index.html", "<p>file")
+    env = {"WSGICGI_INDEX_NAMES": "index.cgi,index.html", "WSGICGI_CGI_EXTENSIONS": ".cgi"}
+    with servers.serving(kind, site.directory, tmp_path / "log", env=env) as server:
+        assert server.get("/a/")[1] == b"<p>file"
+        site.file(
+            "a/index.cgi", '#!/bin/sh\nprintf "Content-Type: text/plain\\n\\n$SCRIPT_NAME $REQUEST_METHOD"\n', 0o755
+        )
+        assert server.get("/a/")[1] == b"/a/index.cgi GET"
+        assert server.request("POST", "/a/", body=b"x")[1] == b"/a/index.cgi POST"
+        (site.directory / "a/index.cgi").unlink()
+        assert server.get("/a/")[1] == b"<p>file"
 
 
 def test_listing_shows_what_can_be_had(app: TestApp, site: Site, tmp_path: Path) -> None:
@@ -252,6 +272,20 @@ def test_special_files_do_not_block(app: TestApp, site: Site) -> None:
     app.get("/fifo", status=403)
     app.get("/socket", status=403)
     app.get("/loop", status=404)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to tell by which way a file was opened")
+def test_a_directory_that_became_a_link_leads_nowhere(site: Site, tmp_path: Path) -> None:
+    """Between the look at a path and the opening somebody moved the directory and put a link there (CWE-367)."""
+    real = site.file("sub/page.html", "<p>sub")
+    with open_file(real, "/sub/page.html") as opened:
+        assert opened.read() == b"<p>sub"
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/page.html").write_text("secret")
+    (site.directory / "sub").rename(tmp_path / "moved")
+    (site.directory / "sub").symlink_to(tmp_path / "outside")
+    with pytest.raises(NotFound, match="leads elsewhere"):
+        open_file(real, "/sub/page.html")
 
 
 def test_middleware_passes_on_what_it_has_not(site: Site) -> None:

@@ -4,7 +4,7 @@ The way of a request::
 
     server -> app(environ, start_response)                                                       app.py
       CGIMiddleware.__call__           what names no script goes on to StaticMiddleware:         gateway.py
-                                         find_file -> open, fstat -> conditional -> file_wrapper static.py
+                                         filecache, or find_file -> resources -> fileanswer  static.py
         script    = paths.find_script(...)    -> Script        what the URL names; 404, 403      paths.py
         terms     = all_terms.of(script)      -> Terms         the settings that hold for it     terms.py
         run_as    = identity.of_script(...)   -> Identity      whom it runs as; 403, 500         identity.py
@@ -20,10 +20,11 @@ The way of a request::
 
 A module imports only from the layers below its own:
 
-    errors frameworks targets < values globs tomlfile < config response listing conditional tls < paths
-    < metavars diagnosis client forwarded server runners < body identity pipes admission < exchange tally
-    < terms inquiry metrics < debug_page health observation < operating < gateway static framing < app connection
-    < handler journal < accesslog panel replay < check checkconfig < devserver testing presets pastedeploy django
+    errors frameworks targets < globs tomlfile < values < filerules < config response listing ranges variants tls cors
+    < paths conditional < filecache filebody < metavars diagnosis representation client forwarded server runners
+    < body identity pipes admission < exchange tally < terms inquiry metrics < debug_page health observation
+    < operating fileanswer resources < gateway static framing < errorpages < app connection < handler journal
+    < accesslog panel replay < check checkconfig compress < devserver testing presets pastedeploy django
 
 Only ``runners`` starts processes; only ``exchange`` (with ``pipes`` and ``body``) moves bytes to and from a script;
 only ``paths``, ``static`` and ``handler`` look for files to serve; only ``config`` reads settings from the environment.

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from .config import Config, load
-from .errors import BadRequest, NotFound, error_response
+from .errorpages import ErrorPages
+from .errors import BadRequest, GatewayError, NotFound, error_response
 from .forwarded import Proxies
+from .frameworks import with_paths_as_sent
 from .gateway import CGIMiddleware
 from .metavars import authority
 from .static import StaticMiddleware
@@ -28,7 +31,9 @@ class Application:
     def __init__(self, config: Config) -> None:
         self.config = config
         self._proxies = Proxies(config.trusted_proxies, config.proxy_headers)
-        self._app = CGIMiddleware(StaticMiddleware(_not_found, config=config), config=config)
+        self._static = StaticMiddleware(_not_found, config=config)
+        self._app = CGIMiddleware(self._static, config=config)
+        self._error_pages = ErrorPages(self._app, config) if config.error_pages else None
         self._front = self._app.take_front(self._answer)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -37,12 +42,20 @@ class Application:
         return (self._front or self._answer)(environ, start_response)
 
     def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if self._error_pages is not None:
+            environ["wsgicgi.error_pages"] = self._error_pages.answer
         host = _host(environ)
         if host is None:
             return error_response(BadRequest(), environ, start_response)
         if host != environ.get("HTTP_HOST", ""):
             environ["HTTP_HOST"] = host
-        return self._app(environ, start_response)
+        environ = with_paths_as_sent(environ)
+        try:
+            # most requests of most sites: a file that was sent before, and has been found to be no script's
+            answer = self._static.recall(environ, start_response)
+        except GatewayError as error:
+            return error_response(error, environ, start_response)
+        return self._app(environ, start_response) if answer is None else answer
 
     def close(self) -> None:
         """End all scripts that still run."""
@@ -77,7 +90,12 @@ def _host(environ: WSGIEnvironment) -> str | None:
     if field is None and environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
         return None
     host = authority(environ) or field or ""
-    return host if _HOST.fullmatch(host) and _HOST.fullmatch(field or "") else None
+    return host if _is_host(host) and _is_host(field or "") else None
+
+
+@functools.lru_cache(256)
+def _is_host(text: str) -> bool:
+    return _HOST.fullmatch(text) is not None
 
 
 def _not_found(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

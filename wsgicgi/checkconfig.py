@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from .config import CONFIG_VARIABLE, SECTION_KEY, Config, Given, gather
 from .errors import ConfigError, printable
+from .filerules import FILE_KEY
 
 #: Where the origins stand, unless a value is longer.
 _COLUMN = 44
@@ -43,10 +44,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _lines(config: Config, found: Mapping[str, Given]) -> Iterator[str]:
     for item in dataclasses.fields(Config):
-        if item.name != "scripts":
+        if item.name not in ("scripts", "files"):
             origin = found[item.name].origin if item.name in found else "default"
             line = f"{item.name} = {_written(item, getattr(config, item.name))}"
             yield f"{line:<{_COLUMN}}  # {printable(origin)}"
+    for rule in config.files:
+        yield ""
+        yield f"{f'[[{FILE_KEY}]]':<{_COLUMN}}  # {printable(found['files'].origin)}, section {rule.number}"
+        yield f"match = {_toml(rule.match)}"
+        yield from (f"{name} = {_toml(value)}" for name, value in rule.settings.items())
     for section in config.scripts:
         yield ""
         yield f"{f'[[{SECTION_KEY}]]':<{_COLUMN}}  # {printable(found['scripts'].origin)}, section {section.number}"

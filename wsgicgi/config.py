@@ -20,6 +20,7 @@ from typing import Any
 
 from . import values
 from .errors import ConfigError
+from .filerules import FILE_KEY, FileRule, file_rules, immutables
 from .globs import compile_glob
 from .tomlfile import read_toml
 from .values import GIB, KIB, MIB, YEAR
@@ -31,6 +32,9 @@ CONFIG_VARIABLE = PREFIX + "CONFIG"
 
 #: What sections are called in a configuration file, where each is a ``[[script]]``.
 SECTION_KEY = "script"
+
+#: Settings that are lists of sections, and what a section of them is called in a configuration file.
+_FILE_KEYS = {"scripts": SECTION_KEY, "files": FILE_KEY}
 
 # Where Python cannot start processes.
 _NO_PROCESSES = {"android", "emscripten", "ios", "tvos", "wasi", "watchos"}
@@ -190,6 +194,27 @@ class Config:
         values.flag, False, help="follow symbolic links of static files out of the directory"
     )
     allow_hidden: bool = setting(values.flag, False, help="serve .dotfiles and left-overs such as x~ and x.bak")
+    deny: tuple[str, ...] = setting(
+        values.globs, (), help="patterns of URL paths that get 403, files and scripts, such as /private/**"
+    )
+    precompressed: bool = setting(
+        values.flag, True, help="send x.br, x.zst or x.gz in the place of x to who takes that"
+    )
+    cache_control: str | None = setting(
+        values.optional(values.field_value), None, help="the Cache-Control field of static files"
+    )
+    immutable: tuple[str, ...] = setting(
+        immutables, (), help="patterns of static files that never change; hashed: those named like app.3f2a9c1b.js"
+    )
+    cors: tuple[str, ...] = setting(
+        values.origins, (), help="origins whose scripts may read static files (CORS); * for all"
+    )
+    files: tuple[FileRule, ...] = setting(
+        file_rules, (), is_text=False, help="fields and types of some static files; [[file]] in a configuration file"
+    )
+    error_pages: Mapping[int, str] = setting(
+        values.error_pages, {}, help="URL paths of files or scripts for errors: {404: '/errors/404.html'}"
+    )
     runner: str = setting(
         values.runner,
         default_runner(sys.platform),
@@ -507,15 +532,18 @@ def _from_file(file: str | os.PathLike[str], *, but: Iterable[str]) -> dict[str,
         from_file = _field(name).metadata["from_file"]
         return value if from_file is None else from_file(base_dir, value)
 
-    names = [SECTION_KEY if name == "scripts" else name for name in setting_names()]
+    names = [_FILE_KEYS.get(name, name) for name in setting_names()]
     found = {}
+    parsed: Any  # Config checks it
     for key, value in said.items():
         _require_known(key, names, place=f"{origin}: ")
-        name = "scripts" if key == SECTION_KEY else key
+        name = next((name for name, other in _FILE_KEYS.items() if other == key), key)
         if name in but:
             continue
         if name == "scripts":
             parsed = _sections_from_file(value, origin, convert)
+        elif name == "files":
+            parsed = _file_rules_from_file(value, origin)
         else:
             parsed = _parse(name, convert(name, value), f"{origin}: {name}")
         found[name] = Given(value=parsed, origin=origin)
@@ -526,6 +554,12 @@ def _sections_from_file(value: object, origin: str, convert: Callable[[str, obje
     if not isinstance(value, list):
         raise ConfigError(f"{origin}: {SECTION_KEY}: begin each section with [[{SECTION_KEY}]], in two brackets")
     return sections(value, f"{origin}: [[{SECTION_KEY}]]", convert)
+
+
+def _file_rules_from_file(value: object, origin: str) -> tuple[FileRule, ...]:
+    if not isinstance(value, list):
+        raise ConfigError(f"{origin}: {FILE_KEY}: begin each section with [[{FILE_KEY}]], in two brackets")
+    return file_rules(value, f"{origin}: [[{FILE_KEY}]]")
 
 
 def _require_no_settings_in(name: str, value: object, origin: str) -> None:

@@ -27,7 +27,7 @@ import waitress.server
 import waitress.task
 import waitress.wasyncore
 
-from . import __version__, check, panel, replay, tls
+from . import __version__, check, compress, panel, replay, tls
 from .accesslog import AccessLog
 from .app import Application
 from .checkconfig import check_config
@@ -66,6 +66,7 @@ DEMO_DIRECTORY = Path(__file__).parent / "demo"
 SUBCOMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "check": check.main,
     "check-config": check_config,
+    "compress": compress.main,
     "run": replay.run,
     "replay": replay.replay,
 }
@@ -119,7 +120,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="wsgicgi-dev",
         description="Serve a directory and run its CGI scripts. For development: bind it to your own machine."
         " Takes the options of python -m http.server too.",
-        epilog="Commands: wsgicgi-dev check [DIR], check-config FILE, run SCRIPT, replay FILE; each has --help.",
+        epilog="Commands: wsgicgi-dev check [DIR], check-config FILE, compress DIR, run SCRIPT, replay FILE;"
+        " each has --help.",
     )
     parser.add_argument("port", metavar="PORT", type=int, nargs="?", default=8000, help="default: 8000; 0: a free one")
     parser.add_argument("-b", "--bind", metavar="ADDR", default="127.0.0.1", help=_BIND_HELP)

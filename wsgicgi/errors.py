@@ -260,13 +260,18 @@ def error_response(
 ) -> Iterable[bytes]:
     """Answer a request with an error's status, and log its cause with the request id.
 
-    The page holds nothing that came from the request, unless there is one for the script's author (``debug``). A
-    missing file is everyday and is not logged, and neither is an error that has no message.
+    The page holds nothing that came from the request, unless there is one for the script's author (``debug``); there
+    may be one of the site's (``errorpages``). A missing file is everyday and is not logged, and neither is an error
+    that has no message.
     """
     if error.status is not HTTPStatus.NOT_FOUND and str(error):
         log(environ, str(error))
     if "wsgicgi.observation" in environ:
         environ["wsgicgi.observation"].has_failed = True
+    if debug_page is None and "wsgicgi.error_pages" in environ:
+        answer: Iterable[bytes] | None = environ["wsgicgi.error_pages"](error, environ, start_response)
+        if answer is not None:
+            return answer
     page = _PAGE.format(status=error.status.value, phrase=error.status.phrase, id=request_id(environ)).encode()
     headers = [("Content-Type", "text/html; charset=utf-8")]
     if debug_page is not None:

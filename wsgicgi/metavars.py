@@ -137,6 +137,8 @@ def build(
     if environ.get("wsgicgi.has_given_id"):
         # several requests may come with one id, but a script's processes are known by theirs (``runners._warden``)
         metavars["CGI_RUN_ID"] = secrets.token_hex(8)
+    if "wsgicgi.error_variables" in environ:  # the script is the page of an error (errorpages)
+        metavars.update(environ["wsgicgi.error_variables"])
     if content_length is not None:
         metavars["CONTENT_LENGTH"] = str(content_length)
     if environ.get("CONTENT_TYPE"):

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from .config import Config
 from .errors import Forbidden, NotFound, ScriptForbidden, ScriptNotFound
+from .globs import compile_glob
 
 _WINDOWS = sys.platform == "win32"
 
@@ -97,6 +98,7 @@ class PathRules:
     index_names: Sequence[str] = ("index.html", "index.htm")
     follow_symlinks: bool = False
     allow_hidden: bool = False
+    deny: Sequence[re.Pattern[str]] = ()
 
     @classmethod
     def of(cls, config: Config) -> PathRules:
@@ -109,6 +111,7 @@ class PathRules:
             index_names=config.index_names,
             follow_symlinks=config.follow_symlinks,
             allow_hidden=config.allow_hidden,
+            deny=tuple(map(compile_glob, config.deny)),
         )
 
     def is_script_name(self, name: str) -> bool:
@@ -121,6 +124,13 @@ class PathRules:
         if self.allow_hidden:
             return False
         return (name.startswith(".") and name != ".well-known") or _LEFT_OVER.fullmatch(name) is not None
+
+    def is_denied(self, path: str) -> bool:
+        """Whether a URL path, as in ``environ``, is refused by ``deny``."""
+        if not self.deny:
+            return False
+        path = path.encode("latin-1").decode("utf-8", "surrogateescape")
+        return any(pattern.fullmatch(path) for pattern in self.deny)
 
 
 def native(text: str) -> str:
@@ -232,6 +242,8 @@ def find_script(rules: PathRules, path_info: str) -> Script | None:
         NotFound: The path leaves the root or holds NUL.
     """
     path = canonical(path_info)
+    if _cannot_be_script(rules, path):
+        return None
     names = segments(path)
     cgi_depth = _cgi_depth(rules, names)
     if cgi_depth is None:
@@ -254,6 +266,13 @@ def find_script(rules: PathRules, path_info: str) -> Script | None:
     if script is None:
         raise ScriptForbidden(f"{url}: {place} is a directory, and CGI directories are not listed")
     return script
+
+
+def _cannot_be_script(rules: PathRules, path: str) -> bool:
+    """Whether the letters of a path tell already that it names no script; most paths of most sites."""
+    if rules.cgi_extensions or rules.interpreters or path.endswith("/") or "//" in path or _WINDOWS:
+        return False
+    return not any(path.startswith(directory) or not directory.isascii() for directory in rules.cgi_directories)
 
 
 def _cgi_depth(rules: PathRules, names: list[str]) -> int | None:
@@ -324,6 +343,8 @@ def _script(rules: PathRules, place: str, found: os.stat_result, path: str, *, u
         name, slash, rest = rest.partition("/")
         script_path += "/" + name
         rest = slash + rest
+    if rules.is_denied(script_path) or rules.is_denied(path):
+        raise ScriptForbidden(f"{url}: is refused by the setting deny")
     return Script(
         file=Path(place),
         command=command,
@@ -400,16 +421,36 @@ def find_file(rules: PathRules, path_info: str) -> tuple[Path, str]:
     url = shown(path)
     if any(map(rules.is_hidden, names)):
         raise NotFound(f"{url} is hidden")
+    clean = "/" + "/".join(os.fsencode(name).decode("latin-1") for name in names)
+    if path.endswith("/") and clean != "/":
+        clean += "/"
+    if rules.is_denied(clean):
+        raise Forbidden(f"{url}: is refused by the setting deny")
     place = os.path.join(rules.root_dir, *names)
     if _look_at(place, url) is None:
         raise NotFound(f"{url}: there is no {place}")
     real = _require_inside(rules, place, url)
+    if _is_denied_place(rules, real, is_directory=path.endswith("/")):
+        raise Forbidden(f"{url}: {real} is refused by the setting deny")
     if any(map(rules.is_script_name, (*names[-1:], os.path.basename(real)))) and not os.path.isdir(real):
         raise Forbidden(f"{url}: {real} is a script's source")
     if _is_below_cgi_directory(rules, real):
         raise Forbidden(f"{url}: {real} is below a CGI directory, whose files are never served")
-    clean = "/" + "/".join(os.fsencode(name).decode("latin-1") for name in names)
-    return Path(real), clean + "/" if path.endswith("/") and clean != "/" else clean
+    return Path(real), clean
+
+
+def may_stand_beside(rules: PathRules, place: str, path: str) -> bool:
+    """Whether a client may have a file that is in one directory with another, which it may have.
+
+    Args:
+        rules: What is hidden, denied, or a script.
+        place: The file, by its real path.
+        path: The URL path, beside that of the other file.
+    """
+    name = os.path.basename(place)
+    if rules.is_hidden(name) or rules.is_script_name(name):
+        return False
+    return not rules.is_denied(path) and not _is_denied_place(rules, place, is_directory=False)
 
 
 def visible_names(rules: PathRules, directory: Path) -> Iterator[os.DirEntry[str]]:
@@ -422,7 +463,18 @@ def visible_names(rules: PathRules, directory: Path) -> Iterator[os.DirEntry[str
                 continue
             if _is_below_cgi_directory(rules, os.path.realpath(entry.path)):
                 continue
+            if _is_denied_place(rules, os.path.realpath(entry.path), is_directory=entry.is_dir()):
+                continue
             yield entry
+
+
+def _is_denied_place(rules: PathRules, real: str, *, is_directory: bool) -> bool:
+    """Whether the URL path that leads to a real path inside the root, without a link, is refused."""
+    if not rules.deny or not _is_inside(rules, real):
+        return False
+    names = os.path.relpath(real, rules.root_dir).split(os.sep)
+    path = "/" + "/".join(os.fsencode(name).decode("latin-1") for name in names if name != ".")
+    return rules.is_denied(path + "/" if is_directory and path != "/" else path)
 
 
 def _is_file_or_directory(entry: os.DirEntry[str]) -> bool:

@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .globs import compile_glob
+
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
@@ -355,3 +357,92 @@ def proxy_headers(value: object) -> tuple[str, ...]:
             raise ValueError(f"{text!r} is not understood: name some of {', '.join(PROXY_HEADERS)}")
         found.append(known[text.lower()])
     return tuple(found)
+
+
+def globs(value: object) -> tuple[str, ...]:
+    """Patterns for URL paths."""
+    found = names(value)
+    for glob in found:
+        compile_glob(glob)
+    return found
+
+
+# RFC 9110 sections 5.1 and 5.5
+_FIELD_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
+_FIELD_VALUE = re.compile(r"[!-~\x80-\xff](?:[\t\x20-~\x80-\xff]*[!-~\x80-\xff])?")
+# What says where a message ends, what becomes of the connection, and what of a file it is, is not for a setting.
+_OWN_FIELDS = {
+    "accept-ranges",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "date",
+    "etag",
+    "keep-alive",
+    "last-modified",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+}
+_NAMED_FIELDS = {"cache-control": "cache_control", "content-type": "content_type"}
+
+
+def field_value(value: object) -> str:
+    """The value of a header field."""
+    if not isinstance(value, str) or not _FIELD_VALUE.fullmatch(value.strip()):
+        raise ValueError("expected the value of a header field, in printable characters of Latin-1")
+    return value.strip()
+
+
+def header_fields(value: object) -> Mapping[str, str]:
+    """Header fields of an answer."""
+    if not isinstance(value, Mapping):
+        raise ValueError("expected a mapping, such as {'X-Frame-Options': 'DENY'}")
+    fields = {}
+    for name, text in value.items():
+        if not isinstance(name, str) or not _FIELD_NAME.fullmatch(name):
+            raise ValueError(f"{name!r:.80} is no name of a field: write for example 'X-Frame-Options'")
+        if name.lower() in _OWN_FIELDS:
+            raise ValueError(f"{name} is for the server to say: leave it out")
+        if name.lower() in _NAMED_FIELDS:
+            raise ValueError(f"{name} has a setting of its own: write {_NAMED_FIELDS[name.lower()]} beside headers")
+        try:
+            fields[name] = field_value(text)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return fields
+
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
+
+
+def origins(value: object) -> tuple[str, ...]:
+    """Origins (RFC 6454), or "*" alone for all."""
+    found = names(value)
+    if "*" in found and len(found) > 1:
+        raise ValueError("'*' is for all origins: leave the others out, or leave '*' out")
+    for origin in found:
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise ValueError(
+                f"{origin!r:.80} is no origin: write for example 'https://app.example.org', or '*' for all"
+            )
+    return found
+
+
+def error_pages(value: object) -> Mapping[int, str]:
+    """Statuses of errors and the URL paths, below the application, of what is shown for them."""
+    pages = {}
+    for status, given in _pairs(value, "404=/errors/404.html,502=/cgi-bin/error.py").items():
+        text = str(status).strip()
+        if isinstance(status, bool) or not re.fullmatch(r"[45][0-9]{2}", text):
+            raise ValueError(f"{status!r:.80} is no status of an error: write one from 400 to 599")
+        path = given.strip() if isinstance(given, str) else ""
+        if not re.fullmatch(r"/(?!/)[!-~]*", path) or "#" in path:
+            raise ValueError(
+                f"{text}: {given!r:.80} is no URL path: write one that begins with '/', encoded where it needs that,"
+                f" for example '/errors/{text}.html'"
+            )
+        pages[int(text)] = path
+    return pages
