@@ -30,13 +30,13 @@ use Filter::Util::Call ();
 
 my %NUMBERS = (
     x86_64 => {
-        read => 0, write => 1, close => 3, lseek => 8, rt_sigaction => 13, rt_sigprocmask => 14, recvmsg => 47, wait4 => 61,
+        read => 0, write => 1, close => 3, lseek => 8, mmap => 9, rt_sigaction => 13, rt_sigprocmask => 14, recvmsg => 47, wait4 => 61,
         fcntl => 72, setsid => 112, setgroups => 116, setresuid => 117, getresuid => 118, setresgid => 119,
         getresgid => 120, prctl => 157, clock_gettime => 228, exit_group => 231, openat => 257, signalfd4 => 289,
         dup3 => 292, pipe2 => 293, prlimit64 => 302, close_range => 436,
     },
     aarch64 => {
-        read => 63, write => 64, close => 57, lseek => 62, rt_sigaction => 134, rt_sigprocmask => 135, recvmsg => 212, wait4 => 260,
+        read => 63, write => 64, close => 57, lseek => 62, mmap => 222, rt_sigaction => 134, rt_sigprocmask => 135, recvmsg => 212, wait4 => 260,
         fcntl => 25, setsid => 157, setgroups => 159, setresuid => 147, getresuid => 148, setresgid => 149,
         getresgid => 150, prctl => 167, clock_gettime => 113, exit_group => 94, openat => 56, signalfd4 => 74,
         dup3 => 24, pipe2 => 59, prlimit64 => 261, close_range => 436,
@@ -46,15 +46,16 @@ my %SYS;
 
 use constant {
     READY => 0, STARTED => 1, REFUSED => 2, ENDED => 3,
-    AT_PROGRAM => 0, AT_DIRECTORY => 1, AT_LIMITS => 2, AT_RENEWAL => 3,
+    AT_PROGRAM => 0, AT_DIRECTORY => 1, AT_LIMITS => 2, AT_UNFIT => 3, AT_STALE => 4,
     KILL_GRACE => 3, KILL_TICK => 0.05, KILL_SECONDS => 10, COUNT_SECONDS => 1, LOAD_SECONDS => 20,
-    ENOENT => 2, EPERM => 1, ENOTSUP => 95, ESTALE => 116,
+    EPERM => 1, ENOTSUP => 95, ESTALE => 116,
     SIGKILL => 9, SIGTERM => 15, SIGCHLD => 17,
     O_CLOEXEC => 0x80000, O_NONBLOCK => 0x800,
     F_DUPFD_CLOEXEC => 1030, F_SETFL => 4, AT_FDCWD => -100, MSG_CMSG_CLOEXEC => 0x40000000,
     PR_SET_DUMPABLE => 4, PR_SET_NAME => 15, PR_SET_CHILD_SUBREAPER => 36, PR_SET_NO_NEW_PRIVS => 38,
     MAIN => 3,         # where perl has its main program open
-    LEARN => 200,      # the lowest number for the pipe on which a script that is compiled tells of its modules
+    SLOT => 4096,      # bytes of memory in which a script tells of its modules
+    SLOTS => 32,       # how many scripts can tell at once
     SEEN => 1000,      # of how many scripts it is known what they use
 };
 
@@ -65,14 +66,20 @@ my @BLOCKED_SIGNALS = (1, 2, 3, 15, SIGCHLD);
 
 my $own_name;          # the path that perl has for its main program
 my $name_at;           # where in memory
+my $evals_at;          # where in memory perl counts what it has compiled by eval; undefined: that was not found
 my $environ_at;        # where the kernel looks for this process's environment
 my $environ_size;
-my ($socket, $signals, $learned, $learner);    # descriptors
+my ($socket, $signals);    # descriptors
+my $memory_at;         # of what is shared with scripts: slots in which they tell what they use
+my @free_slots;
+my $has_loaded = 0;    # what the settings name
+my @preload;
+my %read_at_load;      # variables that modules have read when they were loaded: what they were
 my %scripts;           # by number
 my %by_pid;            # those whose first process was not reaped yet
 my %files;             # of all that was loaded here: what stat said
 my @inc;               # @INC as a script has it
-my %refused;           # modules that cannot be loaded here
+my %refused = ('FindBin.pm' => 1);    # modules that cannot be loaded here; this one looks for the script
 my $learns = 0;        # 1: all that scripts use of @INC; 0: CGI alone
 my %seen;              # scripts of which it is known what they use
 my ($counted_at, $counted) = (0, 0);
@@ -167,6 +174,7 @@ sub begin {
         look_at_memory();
         default_signals();
         return 0 if not find_name();
+        find_evals();
         become($settings) if length $settings->{uid};
         prctl(PR_SET_DUMPABLE, 0);
         prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -181,7 +189,8 @@ sub begin {
     return 0 if not $is_ready;
     chdir '/';
     $learns = $settings->{learn};
-    load('strict.pm', 'warnings.pm', map { module_file($_) } @{ $settings->{preload} });
+    @preload = map { module_file($_) } @{ $settings->{preload} };
+    note_files();
     record($socket, READY, 0);
     return 1;
 }
@@ -220,15 +229,12 @@ sub own_descriptors {
     my $null = open_file('/dev/null', O_CLOEXEC);
     strict_call('dup3', $null, 0, 0);
     call('close', $null);
-    my ($read_end, $write_end) = new_pipe();
-    $learned = strict_call('fcntl', $read_end, F_DUPFD_CLOEXEC, 10);
-    $learner = strict_call('fcntl', $write_end, F_DUPFD_CLOEXEC, 10);
-    call('close', $_) for $read_end, $write_end;
-    call('fcntl', $_, F_SETFL, O_NONBLOCK) for $learned, $learner;
     my $set = sigset(SIGCHLD);
     my $descriptor = strict_call('signalfd4', -1, $set, 8, O_CLOEXEC | O_NONBLOCK);
     $signals = strict_call('fcntl', $descriptor, F_DUPFD_CLOEXEC, 10);
     call('close', $descriptor);
+    $memory_at = strict_call('mmap', 0, SLOT * SLOTS, 3, 0x21, -1, 0);    # read and write; shared, anonymous
+    @free_slots = 0 .. SLOTS - 1;
 }
 
 sub default_signals {
@@ -268,21 +274,25 @@ sub look_at_memory {
     $environ_size = $fields[48] - $fields[47];
 }
 
-# All places where the name stands by itself.
-sub places_of_name {
+# All places where some bytes stand.
+sub places {
+    my ($bytes) = @_;
     my @places;
-    my $name = "$own_name\0";
     for my $line (split /\n/, content('/proc/self/maps')) {
-        no warnings 'portable';
-        my ($from, $to) = $line =~ /^([0-9a-f]+)-([0-9a-f]+) rw.. \S+ \S+ 0 *(?:\[heap\])?$/ or next;
-        ($from, $to) = (hex $from, hex $to);
-        my $memory = unpack 'P' . ($to - $from), pack 'J', $from;
-        my $at = -1;
-        while (($at = index $memory, $name, $at + 1) >= 0) {
-            push @places, $from + $at if $at < 2 or substr($memory, $at - 2, 2) ne '_<';
+        my @range = $line =~ /^([0-9a-f]+)-([0-9a-f]+) rw.. \S+ \S+ 0 *(?:\[heap\])?$/ or next;
+        my ($from, $to) = map { unpack 'Q>', pack 'H16', '0' x (16 - length) . $_ } @range;    # hex warns of so large ones
+        my $memory = at($from, $to - $from);
+        my $index = -1;
+        while (($index = index $memory, $bytes, $index + 1) >= 0) {
+            push @places, $from + $index;
         }
     }
     return @places;
+}
+
+sub at {
+    my ($address, $size) = @_;
+    return unpack "P$size", pack 'J', $address;
 }
 
 sub poke {
@@ -295,7 +305,9 @@ sub poke {
 
 # Find the copy that perl shows, by a program with an error; false in the child that goes on to be that program.
 sub find_name {
-    my @places = places_of_name();
+    my $name = "$own_name\0";
+    # what was let go meanwhile begins otherwise; what follows "_<" is a key of the symbol table
+    my @places = grep { at($_, length $name) eq $name and at($_ - 2, 2) ne '_<' } places($name);
     my ($errors, $its_errors) = new_pipe();
     my ($source, $its_source) = new_pipe();
     my $pid = fork // die [ $! + 0 ];
@@ -317,6 +329,20 @@ sub find_name {
     my ($which) = $text =~ /^Execution of place (\d+); aborted/m or die "this perl's messages are unlike others: $text";
     $name_at = $places[$which];
     return 1;
+}
+
+# Find the count of evals, by which "(eval 1)" gets its name: what goes on by one with each.
+sub find_evals {
+    my $count;
+    ($count) = eval('__FILE__') =~ /(\d+)/ for 1 .. 1000;
+    my @places = grep { $_ % 4 == 0 } places(pack 'L', $count);
+    for (1 .. 5) {
+        ($count) = eval('__FILE__') =~ /(\d+)/;
+        @places = grep { unpack('L', at($_, 4)) eq $count } @places;    # "==" would make $count a second one
+    }
+    return if @places != 1;
+    poke($places[0], pack 'L', 2000);
+    $evals_at = $places[0] if eval('__FILE__') eq '(eval 2001)';
 }
 
 # -- what is loaded beforehand
@@ -349,17 +375,21 @@ sub fingerprint {
     return \%state;
 }
 
-# Tell those that can be loaded without harm, by doing it in a process of its own; the others with the reason.
+# Load modules in a process of its own first, and tell of each what is wrong with it, and which variables it reads.
 sub tried {
     my @names = @_;
     my ($answers, $its_answers) = new_pipe();
     my $pid = fork;
-    return if not defined $pid;
+    return {} if not defined $pid;
     if (not $pid) {
-        $SIG{ALRM} = 'DEFAULT';
         prctl(PR_SET_DUMPABLE, 1);
+        my $null = open_file('/dev/null', 1);
+        call('dup3', $null, 2, 0);
         alarm LOAD_SECONDS;
-        try_to_load($_, $its_answers) for @names;
+        for my $name (@names) {
+            my $line = join("\t", $name, try_to_load($name)) . "\n";
+            call('write', $its_answers, $line, length $line);
+        }
         call('exit_group', 0);
     }
     call('close', $its_answers);
@@ -367,47 +397,73 @@ sub tried {
     while (length(my $more = read_some($answers, 4096))) { $text .= $more }
     call('close', $answers);
     waitpid $pid, 0;
-    my %told = map { split /\t/, $_, 2 } split /\n/, $text;
-    $told{$_} //= 'ends the process' for @names;
+    my %told = map { my ($name, @rest) = split /\t/; ($name => \@rest) } split /\n/, $text;
+    $told{$_} //= ['ends the process'] for @names;
     return \%told;
 }
 
 sub try_to_load {
-    my ($name, $answers) = @_;
+    my ($name) = @_;
     my $before = fingerprint();
-    my $problem = '';
-    {
-        my $null = open_file('/dev/null', 1);
-        call('dup3', $null, 2, 0);
-        call('close', $null);
-        require_file($name) or ($problem = "does not load: $@") =~ s/\s+/ /g;
-    }
+    my $environment = tie %ENV, '_zygote::Environment', %ENV;
+    my $has_loaded_it = require_file($name);
+    my $error = $@;
+    untie %ENV;
+    return cut("does not load: $error") if not $has_loaded_it;
+    my @read = sort keys %{ $environment->{read} };
+    my ($of_request) = grep { /^(?:\*|HTTP_|REQUEST_|QUERY_|PATH_|CONTENT_|SCRIPT_|REMOTE_|REDIRECT_|UNIQUE_ID)/ } @read;
+    return "reads the variable $of_request" if defined $of_request;
+    return 'changes %ENV' if $environment->{is_changed};
     my $after = fingerprint();
-    ($problem) = grep { $before->{$_} ne ($after->{$_} // '') } sort keys %$before if not $problem;
-    my $line = "$name\t" . ($problem // '') . "\n";
-    call('write', $answers, $line, length $line);
+    my ($change) = grep { $before->{$_} ne ($after->{$_} // '') } sort keys %$before;
+    return ($change // '', @read);
 }
 
-# As the script itself would: nothing of ours is in reach of the module's code.
+sub cut {
+    my ($text) = @_;
+    $text =~ s/\s+/ /g;
+    return substr $text, 0, 200;
+}
+
 sub require_file {
     my ($name) = @_;
     local @INC = @inc;
-    local ($@, $!, $_) if 0;
-    return eval { package main; require $_[0]; 1 };
+    return eval { package main; require $name; 1 };
 }
 
+# Load modules, with the environment of a script that wants them.
 sub load {
-    my @names = grep { not $INC{$_} and not $refused{$_} } @_;
-    my $told = @names ? tried(@names) : {};
-    for my $name (grep { defined $told->{$_} } @names) {
-        my $problem = $told->{$name};
-        $problem = "does not load: $@" if $problem eq '' and not require_file($name);
-        if ($problem ne '') {
+    my ($pairs, @wanted) = @_;
+    my @names = grep { not $INC{$_} and not $refused{$_} } @wanted or return;
+    set_environment($pairs);
+    my $told = tried(@names);
+    for my $name (grep { $told->{$_} } @names) {
+        my ($problem, @read) = @{ $told->{$name} };
+        $problem = cut("does not load: $@") if not length $problem and not require_file($name);
+        if (length $problem) {
             $refused{$name} = 1;
             print STDERR "wsgicgi: the Perl module $name is not loaded beforehand: it $problem\n";
         }
+        else {
+            $read_at_load{$_} = $ENV{$_} for @read;
+        }
     }
     undef $@;
+    %ENV = ();
+    note_files();
+}
+
+# Whether what was loaded would have been another thing with a script's environment.
+sub is_loaded_otherwise {
+    my ($pairs) = @_;
+    my %environment = map { split /=/, $_, 2 } @$pairs;
+    for my $name (keys %read_at_load) {
+        return 1 if ($environment{$name} // "\0") ne ($read_at_load{$name} // "\0");
+    }
+    return 0;
+}
+
+sub note_files {
     $files{$_} //= signature($_) for $^X, grep { defined and m{^/} } values %INC;
 }
 
@@ -423,11 +479,14 @@ sub has_changed {
     return 0;
 }
 
-# Load what scripts told that they use.
+# Load what a script has told that it uses, and let its slot go.
 sub learn {
-    my $text = read_some($learned, 65536);
+    my ($script) = @_;
+    my $text = at($memory_at + SLOT * $script->{slot}, SLOT);
+    push @free_slots, $script->{slot};
+    $text =~ s/\0.*//s;
     my @names = grep { m{^[A-Za-z_][\w/]*\.pm$} and ($learns or m{^CGI[./]}) } split /\n/, $text;
-    load(grep { is_of_system($_) } @names);
+    load($script->{environment}, grep { is_of_system($_) } @names);
 }
 
 sub is_of_system {
@@ -440,12 +499,11 @@ sub is_of_system {
 sub serve {
     while (not $job and (defined $socket or %scripts)) {
         my $wanted = '';
-        vec($wanted, $_, 1) = 1 for grep { defined } $socket, $signals, $learned;
+        vec($wanted, $_, 1) = 1 for grep { defined } $socket, $signals;
         my @ending = grep { defined $_->{next_look} } values %scripts;
         my $count = select $wanted, undef, undef, @ending ? KILL_TICK : undef;
         if ($count > 0) {
             reap() if vec $wanted, $signals, 1;
-            learn() if vec $wanted, $learned, 1;
             take() if defined $socket and vec $wanted, $socket, 1;
             return if $job;
         }
@@ -510,8 +568,12 @@ sub start {
     $frame{environment} = $strings;
     $frame{descriptors} = $descriptors;
     my $records = $descriptors->[3];
+    load($frame{environment}, @preload) if not $has_loaded++;
     if (has_changed()) {
-        record($records, REFUSED, ESTALE, AT_RENEWAL);
+        record($records, REFUSED, ESTALE, AT_STALE);
+    }
+    elsif (is_loaded_otherwise($frame{environment})) {
+        record($records, REFUSED, ENOTSUP, AT_UNFIT);
     }
     else {
         fork_script(\%frame, $records);
@@ -523,30 +585,36 @@ sub start {
 
 sub fork_script {
     my ($frame, $records) = @_;
-    my $path = $frame->{argv}[ $frame->{index} ];
-    $frame->{learns} = is_new($path);
+    my $environment = $frame->{environment};
+    $frame->{slot} = new_slot($frame->{argv}[ $frame->{index} ]);
     $frame->{others} = length $frame->{limits}[2] ? count_others() : 0;
     my $pid = fork;
-    return record($records, REFUSED, $! + 0) if not defined $pid;
+    if (not defined $pid) {
+        push @free_slots, $frame->{slot} if defined $frame->{slot};
+        return record($records, REFUSED, $! + 0);
+    }
     if (not $pid) {
         $job = $frame;
         return;
     }
-    my ($mark) = grep { /^UNIQUE_ID=./ } @{ $frame->{environment} };
+    my ($mark) = grep { /^UNIQUE_ID=./ } @$environment;
     call('fcntl', $records, F_SETFL, O_NONBLOCK);
     $scripts{ $frame->{number} } = $by_pid{$pid} = {
         number => $frame->{number}, pid => $pid, records => $records, mark => $mark, is_reaped => 0,
+        slot => $frame->{slot}, environment => defined $frame->{slot} ? $environment : undef,
     };
 }
 
-# Whether a script was not yet asked what it uses.
-sub is_new {
+# A slot for a script that did not yet tell what it uses.
+sub new_slot {
     my ($path) = @_;
     my $signature = signature($path);
-    return 0 if ($seen{$path} // '') eq $signature;
+    return if ($seen{$path} // '') eq $signature or not @free_slots;
     %seen = () if keys %seen >= SEEN;
     $seen{$path} = $signature;
-    return 1;
+    my $slot = pop @free_slots;
+    poke($memory_at + SLOT * $slot, "\0");
+    return $slot;
 }
 
 sub reap {
@@ -562,6 +630,7 @@ sub reap {
         record($script->{records}, ENDED, $signal ? -$signal : $status >> 8, 0, 1024 * unpack 'x32 q', $usage);
         call('close', $script->{records});
         delete $scripts{ $script->{number} } if not defined $script->{next_look};
+        learn($script) if defined $script->{slot};
     }
 }
 
@@ -662,19 +731,14 @@ sub become_script {
     refuse($records, $! + 0, AT_DIRECTORY) if not chdir $frame->{cwd};
     my $path = $frame->{argv}[ $frame->{index} ];
     my $script = open_file($path, O_CLOEXEC);
-    my $errno = $! + 0;
-    refuse($records, $errno, AT_PROGRAM) if $script < 0 and $errno == ENOENT and not $frame->{index};
-    refuse($records, 13, AT_PROGRAM) if not $frame->{index} and not -x $path;
-    my $is_faithful = $script >= 0 && is_as_told($script, $path, $frame);
-    strict_call('dup3', $script, MAIN, O_CLOEXEC) if $is_faithful;
+    refuse($records, ENOTSUP, AT_UNFIT) if $script < 0 or not is_as_told($script, $path, $frame);
+    strict_call('dup3', $script, MAIN, O_CLOEXEC);
     eval { set_limits($frame); 1 } or refuse($records, $@->[0], AT_LIMITS);
     record($records, STARTED, $$);
-    my $learner_here = $is_faithful && $frame->{learns} ? call('fcntl', $learner, F_DUPFD_CLOEXEC, LEARN) : -1;
-    close_from(MAIN + 1, $learner_here);
+    close_from(MAIN + 1);
     set_environment($frame->{environment});
-    run_it_cold($frame->{argv}) if not $is_faithful;
     look_like_it($path, $frame);
-    $job = { learner => $learner_here, directory => $path =~ m{^(.*/)} ? $1 : './' };
+    $job = { slot => $frame->{slot}, directory => $path =~ m{^(.*/)} ? $1 : './' };
 }
 
 sub be_nice {
@@ -687,9 +751,11 @@ sub refuse {
     call('exit_group', 127);
 }
 
-# Whether it is still the script that the server has seen, and none whose name a "# line" cannot carry.
+# Whether it is still the script that the server has seen, one that may be executed if that is how it would start, and
+# none whose name a "# line" cannot carry.
 sub is_as_told {
     my ($script, $path, $frame) = @_;
+    return 0 if not $frame->{index} and not -x $path;
     return 0 if $path =~ /["\r\n]/ or length $path >= length $own_name;
     my $first_line = read_some($script, length $frame->{first_line});
     return $first_line eq $frame->{first_line} && call('lseek', $script, 0, 0) == 0;
@@ -714,15 +780,12 @@ sub set_limits {
 }
 
 sub close_from {
-    my ($first, $but) = @_;
-    my @ranges = $but < 0 ? ([ $first, 0xffff_ffff ]) : ([ $first, $but - 1 ], [ $but + 1, 0xffff_ffff ]);
-    for my $range (@ranges) {
-        next if call('close_range', @$range, 0) == 0;
-        opendir my $directory, '/proc/self/fd' or next;    # Linux before 5.9
-        my @open = grep { /^\d/ and $_ >= $range->[0] and $_ <= $range->[1] } readdir $directory;
-        closedir $directory;
-        call('close', $_ + 0) for @open;
-    }
+    my ($first) = @_;
+    return if call('close_range', $first, 0xffff_ffff, 0) == 0;
+    opendir my $directory, '/proc/self/fd' or return;    # Linux before 5.9
+    my @open = grep { /^\d/ and $_ >= $first } readdir $directory;
+    closedir $directory;
+    call('close', $_ + 0) for @open;
 }
 
 sub set_environment {
@@ -732,13 +795,6 @@ sub set_environment {
         my ($name, $value) = split /=/, $pair, 2;
         $ENV{$name} = $value;
     }
-}
-
-sub run_it_cold {
-    my ($argv) = @_;
-    no warnings 'exec';
-    exec { $argv->[0] } @$argv;
-    call('exit_group', 127);
 }
 
 sub look_like_it {
@@ -760,33 +816,78 @@ sub look_like_it {
         sub {
             Filter::Util::Call::filter_del();
             $_ = $line;
+            $^H &= ~0x100;    # that there was a "use"
             return 1;
         }
     );
-    undef $frame;
+    poke($evals_at, pack 'L', 0) if defined $evals_at;
     $! = 0;
     $@ = '';
     $? = 0;
 }
 
-# The first INIT block of the program: all that it uses is known, nothing of it has run.
+# Tell what the script uses beyond what was there, if that is not known.
 sub tell_of_modules {
-    my ($learner, $directory) = @{$job}{qw(learner directory)};
-    undef $job;
-    return if $learner < 0;
+    return if not defined $job->{slot};
+    my $directory = $job->{directory};
     my @names = grep {
         my $file = $INC{$_};
         defined $file and not ref $file and not $files{$file} and index($file, $directory) != 0;
     } keys %INC;
-    my $text = join '', map { "$_\n" } @names;
-    $text =~ s/[^\n]*\z// if length($text) > 4096 and $text = substr $text, 0, 4096;
-    call('write', $learner, $text, length $text) if length $text;
-    call('close', $learner);
+    my $text = '';
+    for my $line (map { "$_\n" } @names) {
+        $text .= $line if length($text) + length($line) < SLOT;
+    }
+    poke($memory_at + SLOT * $job->{slot}, "$text\0");
 }
 
+# The first INIT block of the program and its last END block: all that it uses at first, and what it has used in the end.
 INIT {
     local ($@, $!, $_);
     tell_of_modules() if $job;
 }
+
+END {
+    local ($@, $!, $_, $?);
+    eval { tell_of_modules() } if $job;
+}
+
+package _zygote::Environment;
+
+# %ENV, while a module is loaded for a trial: tells what it reads.
+
+sub TIEHASH {
+    my ($class, %pairs) = @_;
+    return bless { pairs => \%pairs, read => {}, is_changed => 0 }, $class;
+}
+
+sub FETCH {
+    my ($self, $name) = @_;
+    $self->{read}{$name} = 1;
+    return $self->{pairs}{$name};
+}
+
+sub EXISTS {
+    my ($self, $name) = @_;
+    $self->{read}{$name} = 1;
+    return exists $self->{pairs}{$name};
+}
+
+sub FIRSTKEY {
+    my ($self) = @_;
+    $self->{read}{'*'} = 1;
+    my $count = keys %{ $self->{pairs} };
+    return each %{ $self->{pairs} };
+}
+
+sub NEXTKEY { return each %{ $_[0]{pairs} } }
+
+sub SCALAR { return $_[0]->FIRSTKEY }
+
+sub STORE { $_[0]{is_changed} = 1 }
+
+sub DELETE { $_[0]{is_changed} = 1 }
+
+sub CLEAR { $_[0]{is_changed} = 1 }
 
 1;

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from .base import Identity, Invocation
 
-#: The record that asks for a new parent (REFUSED, at this): a file that it had loaded has changed; nothing was started.
-AT_RENEWAL = 3
+#: Where in records REFUSED says that nothing was started, and the script must be spawned; or that a file which the parent
+#: has loaded is another one now, so that there must be another parent too.
+AT_UNFIT, AT_STALE = 3, 4
 
 _MODULE = Path(__file__).with_name("_zygote.pm")
 
