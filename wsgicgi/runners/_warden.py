@@ -35,7 +35,7 @@ if sys.platform != "win32":
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 KILL_GRACE = 3.0  # seconds between SIGTERM and SIGKILL
@@ -378,6 +378,11 @@ def start(frame: Any, descriptors: Sequence[int]) -> None:
             os.close(stream)
 
 
+def exit_code(status: int) -> int:
+    """How a process ended, in the way of ``subprocess``; ``os.waitstatus_to_exitcode`` is not in Python 3.8."""
+    return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
 def reap() -> None:
     """Tell of all that have ended; orphans among them are nobody's concern."""
     while True:
@@ -391,7 +396,7 @@ def reap() -> None:
         if script is not None:
             max_rss = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
             script.is_reaped = True
-            script.tell(ENDED, os.waitstatus_to_exitcode(status), max_rss=max_rss)
+            script.tell(ENDED, exit_code(status), max_rss=max_rss)
             os.close(script.records)
             if script.next_look is None:
                 del scripts[script.number]
@@ -436,8 +441,18 @@ class Frames:
         return data, descriptors
 
 
-def run(sock: socket.socket) -> None:
-    """Serve until the server is gone, and then until nothing is left of its scripts."""
+def run(
+    sock: socket.socket,
+    start: Callable[[Any, Sequence[int]], None] = start,
+    after: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve until the server is gone, and then until nothing is left of its scripts.
+
+    Args:
+        sock: The socket to the server.
+        start: Starts a script, of a frame and descriptors.
+        after: What else is to be done after each look at the socket.
+    """
     woken, waker = os.pipe()
     for descriptor in (woken, waker):
         os.set_blocking(descriptor, False)
@@ -469,6 +484,7 @@ def run(sock: socket.socket) -> None:
         for script in ending:
             if script.go_on_ending(now):
                 del scripts[script.number]
+        after()
         if not scripts:
             os.chdir("/")  # holds no directory of a script's back
 

@@ -26,7 +26,9 @@ class SpawnRunner:
 
     def start(self, invocation: Invocation) -> Execution:
         """Start a script; see ``Runner``."""
-        execution = _start(invocation)
+        return self._remember(_start(invocation))
+
+    def _remember(self, execution: Execution) -> Execution:
         with _lock:
             self._running.add(execution)
             _all_running.add(execution)
@@ -42,11 +44,7 @@ class SubprocessRunner(SpawnRunner):
 
     def start(self, invocation: Invocation) -> Execution:
         """Start a script; see ``Runner``."""
-        execution = _start_child(invocation)
-        with _lock:
-            self._running.add(execution)
-            _all_running.add(execution)
-        return execution
+        return self._remember(_start_child(invocation))
 
 
 def _start(invocation: Invocation) -> Execution:
