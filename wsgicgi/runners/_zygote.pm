@@ -13,12 +13,16 @@ package _zygote;
 # due to compilation errors": no variable leads there. That is why its name at the start is so long and so strange: it is
 # found in memory by it, and a trial shows which copy is the one. Where the trial fails, this parent does not serve.
 #
-# Standard input is a socket to the server, with frames as in _warden.py: kind, length, data; "S" brings a script's
-# standard input, output and error and its pipe for records. The data are strings, each with a length before it:
+# A warden has started it, so it has the scripts' identity and can never have another. Standard input is a socket to the
+# server, with frames as in _warden.py: kind, length, data. "S" brings a script's standard input, output and error and its
+# pipe for records, "T" ends one. The data are strings, each with a length before it:
 #
-#   S: number, cwd, umask, niceness, five limits (empty: none), first line, index of the script in argv, length of argv,
-#      argv, environment
+#   S: number, cwd, umask, niceness, five limits (empty: none), first line, name of the process, whether the kernel would
+#      start the file, how many words follow, the script and its words, environment
 #   T: number
+#
+# It answers there as _zygote.py does: R, it is ready; X, what it has loaded has changed, there must be another; W, a text
+# for the log.
 #
 # Descriptors come by recvmsg and much else by other system calls that core Perl has no function for; hence the numbers.
 # No descriptor of ours is a Perl file handle: they would be in the script's memory, and closed with its own.
@@ -31,14 +35,12 @@ use Filter::Util::Call ();
 my %NUMBERS = (
     x86_64 => {
         read => 0, write => 1, close => 3, lseek => 8, mmap => 9, rt_sigaction => 13, rt_sigprocmask => 14, recvmsg => 47, wait4 => 61,
-        fcntl => 72, setsid => 112, setgroups => 116, setresuid => 117, getresuid => 118, setresgid => 119,
-        getresgid => 120, prctl => 157, clock_gettime => 228, exit_group => 231, openat => 257, signalfd4 => 289,
+        fcntl => 72, setsid => 112, prctl => 157, clock_gettime => 228, exit_group => 231, openat => 257, faccessat => 269, signalfd4 => 289,
         dup3 => 292, pipe2 => 293, prlimit64 => 302, close_range => 436,
     },
     aarch64 => {
         read => 63, write => 64, close => 57, lseek => 62, mmap => 222, rt_sigaction => 134, rt_sigprocmask => 135, recvmsg => 212, wait4 => 260,
-        fcntl => 25, setsid => 157, setgroups => 159, setresuid => 147, getresuid => 148, setresgid => 149,
-        getresgid => 150, prctl => 167, clock_gettime => 113, exit_group => 94, openat => 56, signalfd4 => 74,
+        fcntl => 25, setsid => 157, prctl => 167, clock_gettime => 113, exit_group => 94, openat => 56, faccessat => 48, signalfd4 => 74,
         dup3 => 24, pipe2 => 59, prlimit64 => 261, close_range => 436,
     },
 );
@@ -48,11 +50,11 @@ use constant {
     READY => 0, STARTED => 1, REFUSED => 2, ENDED => 3,
     AT_PROGRAM => 0, AT_DIRECTORY => 1, AT_LIMITS => 2, AT_UNFIT => 3, AT_STALE => 4,
     KILL_GRACE => 3, KILL_TICK => 0.05, KILL_SECONDS => 10, COUNT_SECONDS => 1, LOAD_SECONDS => 20,
-    EPERM => 1, ENOTSUP => 95, ESTALE => 116,
+    ENOTSUP => 95, ESTALE => 116,
     SIGKILL => 9, SIGTERM => 15, SIGCHLD => 17,
     O_CLOEXEC => 0x80000, O_NONBLOCK => 0x800,
     F_DUPFD_CLOEXEC => 1030, F_SETFL => 4, AT_FDCWD => -100, MSG_CMSG_CLOEXEC => 0x40000000,
-    PR_SET_DUMPABLE => 4, PR_SET_NAME => 15, PR_SET_CHILD_SUBREAPER => 36, PR_SET_NO_NEW_PRIVS => 38,
+    PR_SET_DUMPABLE => 4, PR_SET_NAME => 15, PR_SET_CHILD_SUBREAPER => 36,
     MAIN => 3,         # where perl has its main program open
     SLOT => 4096,      # bytes of memory in which a script tells of its modules
     SLOTS => 32,       # how many scripts can tell at once
@@ -95,7 +97,7 @@ sub call {
 sub strict_call {
     my $name = $_[0];
     my $result = &call;
-    die [$! + 0, $name] if $result < 0;
+    die "wsgicgi: $name: $!\n" if $result < 0;
     return $result;
 }
 
@@ -162,36 +164,24 @@ sub import {
 # Get ready; whether it is not a trial that shall go on.
 sub begin {
     $own_name = $0;
-    my $machine = machine();
-    my $settings = eval { thaw($ARGV[0]) } or refuse_to_serve(ENOTSUP);
-    %SYS = %{ $NUMBERS{$machine} || refuse_to_serve(ENOTSUP) };
-    refuse_to_serve(ENOTSUP)
-        if length pack('p', '') != 8 or (readlink('/proc/self/fd/' . MAIN) // '') ne '/dev/null';
-    my $is_ready = eval {
-        @inc = @INC;
-        shift @inc if @inc and $inc[0] eq $settings->{here};
-        own_descriptors();
-        look_at_memory();
-        default_signals();
-        return 0 if not find_name();
-        find_evals();
-        become($settings) if length $settings->{uid};
-        prctl(PR_SET_DUMPABLE, 0);
-        prctl(PR_SET_CHILD_SUBREAPER, 1);
-        prctl(PR_SET_NO_NEW_PRIVS, 1) if $settings->{no_new_privs};
-        1;
-    };
-    if (not defined $is_ready) {
-        my $number = ref $@ ? $@->[0] : ENOTSUP;
-        print STDERR "wsgicgi: the warm Perl parent: $@" if not ref $@;
-        refuse_to_serve($number);
-    }
-    return 0 if not $is_ready;
+    my ($here, $learns_all, @names) = unpack '(L/a)*', pack 'H*', $ARGV[0];
+    %SYS = %{ $NUMBERS{ machine() } || die "wsgicgi: system calls are not known here\n" };
+    die "wsgicgi: this is no Linux with /proc\n" if (readlink('/proc/self/fd/' . MAIN) // '') ne '/dev/null';
+    @inc = @INC;
+    shift @inc if @inc and $inc[0] eq $here;
+    own_descriptors();
+    look_at_memory();
+    default_signals();
+    return 0 if not find_name();
+    find_evals();
+    prctl(PR_SET_DUMPABLE, 0);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
     chdir '/';
-    $learns = $settings->{learn};
-    @preload = map { module_file($_) } @{ $settings->{preload} };
+    $learns = $learns_all;
+    @preload = map { module_file($_) } @names;
     note_files();
-    record($socket, READY, 0);
+    hide_output();
+    send_frame('R', 'N');    # None, as marshal has it
     return 1;
 }
 
@@ -201,26 +191,29 @@ sub machine {
     return $^O eq 'linux' && ${'Config::Config'}{archname} =~ /^([^-]+)/ ? $1 : '';
 }
 
-sub thaw {
-    my @strings = unpack '(L/a)*', pack 'H*', $_[0];
-    my %settings;
-    @settings{qw(here uid gid groups no_new_privs learn)} = splice @strings, 0, 6;
-    $settings{preload} = \@strings;
-    return \%settings;
-}
-
 sub record {
     my ($descriptor, $kind, $value, $at, $max_rss) = @_;
     my $bytes = pack 'l3q', $kind, $value, $at || 0, $max_rss || 0;
     return call('write', $descriptor, $bytes, length $bytes);
 }
 
-# Say why this process cannot serve, where system calls may not be known.
-sub refuse_to_serve {
-    my ($number) = @_;
-    open my $answer, '>&=', $socket // 0;
-    syswrite $answer, pack 'l3q', REFUSED, $number, 0, 0;
-    exit 0;
+sub send_frame {
+    my ($kind, $data) = @_;
+    my $bytes = pack 'a L/a', $kind, $data;
+    return call('write', $socket, $bytes, length $bytes);
+}
+
+# Tell the server's log something, as a string of marshal.
+sub tell_log {
+    my ($text) = @_;
+    send_frame('W', pack 'a L/a', 'u', $text =~ s/[^ -~]/?/gr);
+}
+
+# Nobody reads what this process says from now on.
+sub hide_output {
+    my $null = open_file('/dev/null', 1);
+    call('dup3', $null, $_, 0) for 1, 2;
+    call('close', $null);
 }
 
 # Bring ours out of the way of those that a script may see, and leave standard input to scripts.
@@ -244,26 +237,6 @@ sub default_signals {
     }
     my $blocked = sigset(@BLOCKED_SIGNALS);
     strict_call('rt_sigprocmask', 2, $blocked, 0, 8);
-}
-
-# Take an identity for good, and make sure of it.
-sub become {
-    my ($settings) = @_;
-    my ($uid, $gid) = ($settings->{uid} + 0, $settings->{gid} + 0);
-    my @groups = split ' ', $settings->{groups};
-    my $list = pack 'L*', @groups, 0;
-    strict_call('setgroups', scalar @groups, $list);
-    strict_call('setresgid', $gid, $gid, $gid);
-    strict_call('setresuid', $uid, $uid, $uid);
-    for my $pair ([ getresuid => $uid ], [ getresgid => $gid ]) {
-        my @have = map { zeros(4) } 1 .. 3;
-        strict_call($pair->[0], @have);
-        die [EPERM] if grep { unpack('L', $_) != $pair->[1] } @have;
-    }
-    my %wanted = map { $_ => 1 } $gid, @groups;
-    my %had = map { $_ => 1 } split ' ', $);
-    die [EPERM] if join(' ', sort keys %wanted) ne join(' ', sort keys %had);
-    die [EPERM] if $uid and call('setresuid', 0, 0, 0) == 0;
 }
 
 # -- the name of the main program
@@ -310,7 +283,7 @@ sub find_name {
     my @places = grep { at($_, length $name) eq $name and at($_ - 2, 2) ne '_<' } places($name);
     my ($errors, $its_errors) = new_pipe();
     my ($source, $its_source) = new_pipe();
-    my $pid = fork // die [ $! + 0 ];
+    my $pid = fork // die "wsgicgi: fork: $!\n";
     if (not $pid) {
         my $program = "}\n";
         strict_call('write', $its_source, $program, length $program);
@@ -326,7 +299,7 @@ sub find_name {
     while (length(my $more = read_some($errors, 4096))) { $text .= $more }
     call('close', $errors);
     waitpid $pid, 0;
-    my ($which) = $text =~ /^Execution of place (\d+); aborted/m or die "this perl's messages are unlike others: $text";
+    my ($which) = $text =~ /^Execution of place (\d+); aborted/m or die "wsgicgi: this perl's messages are unlike others: $text\n";
     $name_at = $places[$which];
     return 1;
 }
@@ -383,8 +356,6 @@ sub tried {
     return {} if not defined $pid;
     if (not $pid) {
         prctl(PR_SET_DUMPABLE, 1);
-        my $null = open_file('/dev/null', 1);
-        call('dup3', $null, 2, 0);
         alarm LOAD_SECONDS;
         for my $name (@names) {
             my $line = join("\t", $name, try_to_load($name)) . "\n";
@@ -442,7 +413,7 @@ sub load {
         $problem = cut("does not load: $@") if not length $problem and not require_file($name);
         if (length $problem) {
             $refused{$name} = 1;
-            print STDERR "wsgicgi: the Perl module $name is not loaded beforehand: it $problem\n";
+            tell_log("the Perl module $name is not kept warm: it $problem");
         }
         else {
             $read_at_load{$_} = $ENV{$_} for @read;
@@ -563,13 +534,14 @@ sub start {
     my %frame;
     @frame{qw(number cwd umask nice)} = splice @$strings, 0, 4;
     $frame{limits} = [ splice @$strings, 0, 5 ];
-    @frame{qw(first_line index count)} = splice @$strings, 0, 3;
+    @frame{qw(first_line name is_executed count)} = splice @$strings, 0, 4;
     $frame{argv} = [ splice @$strings, 0, $frame{count} ];
     $frame{environment} = $strings;
     $frame{descriptors} = $descriptors;
     my $records = $descriptors->[3];
-    load($frame{environment}, @preload) if not $has_loaded++;
+    load($frame{environment}, grep { is_of_system($_) } @preload) if not $has_loaded++;
     if (has_changed()) {
+        send_frame('X', 'N');
         record($records, REFUSED, ESTALE, AT_STALE);
     }
     elsif (is_loaded_otherwise($frame{environment})) {
@@ -586,7 +558,7 @@ sub start {
 sub fork_script {
     my ($frame, $records) = @_;
     my $environment = $frame->{environment};
-    $frame->{slot} = new_slot($frame->{argv}[ $frame->{index} ]);
+    $frame->{slot} = new_slot($frame->{argv}[0]);
     $frame->{others} = length $frame->{limits}[2] ? count_others() : 0;
     my $pid = fork;
     if (not defined $pid) {
@@ -729,11 +701,11 @@ sub become_script {
     umask $frame->{umask} if length $frame->{umask};
     be_nice($frame->{nice}) if $frame->{nice};
     refuse($records, $! + 0, AT_DIRECTORY) if not chdir $frame->{cwd};
-    my $path = $frame->{argv}[ $frame->{index} ];
+    my $path = $frame->{argv}[0];
     my $script = open_file($path, O_CLOEXEC);
     refuse($records, ENOTSUP, AT_UNFIT) if $script < 0 or not is_as_told($script, $path, $frame);
     strict_call('dup3', $script, MAIN, O_CLOEXEC);
-    eval { set_limits($frame); 1 } or refuse($records, $@->[0], AT_LIMITS);
+    eval { set_limits($frame); 1 } or refuse($records, $! + 0, AT_LIMITS);
     record($records, STARTED, $$);
     close_from(MAIN + 1);
     set_environment($frame->{environment});
@@ -755,7 +727,7 @@ sub refuse {
 # none whose name a "# line" cannot carry.
 sub is_as_told {
     my ($script, $path, $frame) = @_;
-    return 0 if not $frame->{index} and not -x $path;
+    return 0 if $frame->{is_executed} and call('faccessat', AT_FDCWD, $path, 1, 0) != 0;
     return 0 if $path =~ /["\r\n]/ or length $path >= length $own_name;
     my $first_line = read_some($script, length $frame->{first_line});
     return $first_line eq $frame->{first_line} && call('lseek', $script, 0, 0) == 0;
@@ -799,14 +771,12 @@ sub set_environment {
 
 sub look_like_it {
     my ($path, $frame) = @_;
-    my @argv = @{ $frame->{argv} };
     poke($name_at, "$path\0");
     $0 = $path;
     my ($mark) = grep { /^UNIQUE_ID=./ } @{ $frame->{environment} };
     poke($environ_at, "$mark\0") if defined $mark and length $mark < $environ_size;
-    my $comm = $argv[0] =~ m{([^/]*)$} ? "$1\0" : "perl\0";
-    prctl(PR_SET_NAME, $comm);
-    @ARGV = @argv[ $frame->{index} + 1 .. $#argv ];
+    prctl(PR_SET_NAME, "$frame->{name}\0");
+    (undef, @ARGV) = @{ $frame->{argv} };
     @INC = @inc;
     delete $INC{'_zygote.pm'};
     $^T = time;

@@ -28,11 +28,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import _warden, warden
+from . import _warden, warden, warmperl
 from .base import LEARN, Execution, Invocation, Restrictions
 from .shebang import Kind, Plan, plan
 from .spawn import SpawnRunner
 from .warden import Warden
+from .warmperl import PerlKind, PerlPlan
 
 #: Parents that one runner has, each of some megabytes; seconds that one is kept while scripts of another kind come.
 MAX_PARENTS = 8
@@ -90,7 +91,7 @@ class WarmParent(Warden):
         self._socket, its_end = socket.socketpair()
         try:
             with its_end:
-                self._execution_of_it = keeper.start(_invocation(kind, modules, its_end.fileno()))
+                self._execution_of_it = keeper.start(self._invocation(kind, modules, its_end.fileno()))
         except BaseException:
             self._socket.close()
             raise
@@ -134,6 +135,9 @@ class WarmParent(Warden):
         """It starts scripts from now on; nobody listens to what it writes itself."""
         self.is_ready = True
         self._execution_of_it.close()
+
+    def _invocation(self, kind: Kind, modules: Sequence[str], stdin: int) -> Invocation:
+        return _invocation(kind, modules, stdin)
 
     def _frame(self, number: int, invocation: Invocation) -> bytes:
         assert isinstance(invocation, _Planned)
@@ -211,6 +215,22 @@ class WarmParent(Warden):
         self._execution_of_it.close()
 
 
+class PerlParent(WarmParent):
+    """One of Perl scripts, which speaks its own language."""
+
+    def _invocation(self, kind: Kind, modules: Sequence[str], stdin: int) -> Invocation:
+        assert isinstance(kind, PerlKind)
+        return warmperl.invocation(kind, stdin)
+
+    def _frame(self, number: int, invocation: Invocation) -> bytes:
+        assert isinstance(invocation, _Planned) and isinstance(invocation.plan, PerlPlan)
+        return warmperl.encode_start(number, invocation, invocation.plan)
+
+    def end(self, number: int) -> None:
+        """Ask for a script's end, with all that it started."""
+        self._send(b"T", warmperl.encode_end(number))
+
+
 class _WarmExecution(warden._Execution):
     def close(self) -> None:
         """Close our descriptors; see ``Execution``."""
@@ -278,6 +298,8 @@ class _Parents:
         for kind, value in messages or ():
             if kind == b"L" and self.kind.preload == LEARN:
                 self._learn(value)
+            elif kind == b"W":
+                _logger.warning("%s: preload: %s", self._name, value)
             elif kind == b"X":
                 parent.retire()
                 self._current = None
@@ -351,7 +373,8 @@ class _Parents:
     def _start_next(self) -> None:
         self._has_learned = False
         try:
-            self._next = WarmParent(self.kind, self._modules)
+            parent = PerlParent if isinstance(self.kind, PerlKind) else WarmParent
+            self._next = parent(self.kind, self._modules)
         except OSError as error:
             self._fail(error.strerror or str(error))
 
@@ -389,7 +412,7 @@ class WarmRunner(SpawnRunner):
         return super().start(invocation) if execution is None else self._remember(execution)
 
     def _start_warm(self, invocation: Invocation) -> Execution | None:
-        found = plan(invocation) if sys.platform != "win32" else None
+        found = (plan(invocation) or warmperl.plan(invocation)) if sys.platform != "win32" else None
         parent = None if found is None else self.find(found.kind)
         if found is None or parent is None:
             return None

@@ -1,36 +1,29 @@
-"""What is Perl's about warm scripts: which can run so, how their warm parent (``_zygote.pm``) starts, what is said to it.
+"""What is Perl's about warm scripts: which can run so, how their parent (``_zygote.pm``) starts, what is said to it.
 
-Nothing here starts a process or holds a descriptor.
+Nothing here starts a process or holds a descriptor: that is ``forkserver``'s.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
-import stat
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .base import Identity, Invocation
-
-#: Where in records REFUSED says that nothing was started, and the script must be spawned; or that a file which the parent
-#: has loaded is another one now, so that there must be another parent too.
-AT_UNFIT, AT_STALE = 3, 4
+from . import shebang
+from .base import LEARN, Invocation, Restrictions
+from .shebang import Kind, Plan
 
 _MODULE = Path(__file__).with_name("_zygote.pm")
+_PERL = re.compile(r"perl(5(\.\d+)*)?")
 
-# A kernel reads no more of a first line than this (BINPRM_BUF_SIZE in Linux).
-_FIRST_LINE = 256
+# The switches that perl takes from a #! line at any time. -T and -t (taint) have to be known when it starts, -C too;
+# -n, -p and -s make of a program another one.
+_SWITCHES = re.compile(rb"(?:-[wWX]+(?:[ \t]+|\Z))*")
 
-# Switches that perl takes from a #! line by itself. -T and -t (taint) have to be known when it starts, -s and -n change
-# what a program is; -C must be on the command line too.
-_SWITCHES = re.compile(rb"(?:-[wWX]+(?:\s+|\Z))*")
-_PERL = re.compile(r"perl(?:5(?:\.\d+)*)?")
-
-# What a program's start depends on, before anything can be told to it: these make parents of their own.
+# What decides how a perl starts, before anything can be told to it.
 _AT_START = re.compile(
     r"LANG(UAGE)?|LC_\w+|LD_\w+|GLIBC_TUNABLES|MALLOC_\w+"
     r"|PERL5LIB|PERLLIB|PERLIO|PERL_(SIGNALS|USE_UNSAFE_INC|HASH_SEED|PERTURB_KEYS|DESTRUCT_LEVEL)"
@@ -44,163 +37,123 @@ _ROOM = "_" * 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PerlKey:
-    """What the scripts of one warm parent have in common, beside their identity.
-
-    Attributes:
-        interpreter: The path of a perl.
-        switches: What the kernel puts behind it: all that is on the ``#!`` line, as one argument; "": nothing.
-        environment: The variables that matter when it starts.
-    """
-
-    interpreter: str
-    switches: str = ""
-    environment: tuple[tuple[str, str], ...] = ()
+class PerlKind(Kind):
+    """What Perl scripts must have in common to come from one parent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PerlScript:
-    """A script that can run warm.
+class PerlPlan(Plan):
+    """How a Perl script can be started from a warm parent.
 
     Attributes:
-        key: Which parents can run it.
-        index: Where in the invocation's ``argv`` it stands.
-        first_line: What it begins with: when that is another one by the time that it starts, it starts without help.
+        first_line: What it begins with; when that has changed by the time that it starts, it is spawned.
     """
 
-    key: PerlKey
-    index: int
     first_line: bytes
 
 
-def find(invocation: Invocation) -> PerlScript | None:
-    """What is to know of a script that a warm parent can run; None: it must be spawned.
+def plan(invocation: Invocation) -> PerlPlan | None:
+    """Find how a Perl script can be started from a warm parent; None: it is none, or it must be spawned.
 
-    A script is one of Perl by its ``#!`` line, or because the command is a perl (``interpreters``).
+    It is one of Perl by its first line, or because the command is a perl and a script (``interpreters``).
     """
-    if invocation.sandbox or not _is_like_any(invocation.metavars):
+    is_executed = not _is_perl(invocation.argv[0])
+    argv = invocation.argv if is_executed else invocation.argv[1:]
+    if invocation.sandbox or not argv or not os.path.isabs(argv[0]):
         return None
-    argv = invocation.argv
-    index = 1 if _PERL.fullmatch(os.path.basename(argv[0])) else 0
-    if len(argv) <= index or (index and argv[1].startswith("-")):
+    stamp = shebang.stamp(argv[0])
+    first_line, end, _ = shebang._lines.of(argv[0], stamp).partition(b"\n") if stamp else (b"", b"", b"")
+    words = _words(first_line) if end else None
+    if words is None or not _can_be_told(invocation.metavars):
         return None
-    first_line = _first_line(argv[index])
-    words = _words(first_line)
-    if words is None:
+    program, switches = words
+    name = argv[0]
+    if not is_executed:  # what its first line says to a perl that runs already, it reads there
+        program, switches, name = invocation.argv[0], "", invocation.argv[0]
+    elif program in shebang._ENV:
+        name = switches
+        program, switches = _in_path(switches, invocation.metavars.get("PATH", "")), ""
+    if not _is_perl(program) or not shebang._is_program(program):
         return None
-    interpreter, switches = words
-    if index:
-        # -w of the #! line counts here too, but perl itself reads it there
-        interpreter, switches = argv[0], ""
-    elif os.path.basename(interpreter) == "env":
-        if not re.fullmatch(r"perl\S*", switches):
-            return None
-        interpreter, switches = _in_path(switches, invocation), ""
-    if not _PERL.fullmatch(os.path.basename(interpreter)) or not os.path.isabs(interpreter):
-        return None
-    key = PerlKey(interpreter=interpreter, switches=switches, environment=_at_start(invocation))
-    return PerlScript(key=key, index=index, first_line=first_line)
+    kind = PerlKind(
+        interpreter=program,
+        options=(switches,) if switches else (),
+        variables=tuple(item for item in sorted(invocation.metavars.items()) if _AT_START.fullmatch(item[0])),
+        identity=invocation.identity,
+        no_new_privs=invocation.restrictions.no_new_privs,
+        preload=invocation.preload,
+    )
+    return PerlPlan(
+        kind=kind,
+        argv=argv,
+        words=(program, *kind.options, *argv),
+        name=os.path.basename(name),
+        stamp=stamp,
+        is_executed=is_executed,
+        first_line=first_line + end,
+    )
 
 
-def _is_like_any(metavars: Iterable[str]) -> bool:
+def _is_perl(path: str) -> bool:
+    return _PERL.fullmatch(os.path.basename(path)) is not None
+
+
+def _can_be_told(metavars: Iterable[str]) -> bool:
     """Whether no variable tells a perl to begin in a way that a fork of another cannot."""
     return not any(name.startswith("PERL") and not _AT_START.fullmatch(name) for name in metavars)
 
 
-def _at_start(invocation: Invocation) -> tuple[tuple[str, str], ...]:
-    metavars = invocation.metavars
-    return tuple(sorted((name, metavars[name]) for name in metavars if _AT_START.fullmatch(name)))
-
-
-def _first_line(path: str) -> bytes:
-    """The first line of a script that a kernel would run by it; b"" where there is none, or it cannot be known."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except (OSError, ValueError):
-        return b""
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_mode & (stat.S_ISUID | stat.S_ISGID):
-            return b""
-        if os.fstatvfs(descriptor).f_flag & os.ST_NOEXEC:
-            return b""
-        line, end, _ = os.read(descriptor, _FIRST_LINE).partition(b"\n")
-        return line + end if end else b""
-    except OSError:
-        return b""
-    finally:
-        os.close(descriptor)
-
-
 def _words(first_line: bytes) -> tuple[str, str] | None:
-    """The two words of a ``#!`` line that begins as perl's own must, when perl can take its switches later."""
-    found = re.fullmatch(rb"#![ \t]*(\S+)[ \t]*(.*?)[ \t]*\n", first_line)
-    if not found or b"\r" in first_line:
+    """The program of a ``#!`` line and what the kernel gives it as one word; None: perl cannot take that later."""
+    found = re.fullmatch(rb"#![ \t]*(/[^ \t\r]*)[ \t]*([^\r]*?)[ \t]*", first_line)
+    if not found or not first_line.isascii():
         return None
-    interpreter, argument = found.groups()
-    switches = b"" if os.path.basename(interpreter) == b"env" else argument
-    if not _SWITCHES.fullmatch(switches):
-        return None
-    return os.fsdecode(interpreter), os.fsdecode(argument)
+    program, word = (group.decode("ascii") for group in found.groups())
+    if program in shebang._ENV:
+        return (program, word) if _PERL.fullmatch(word) else None
+    return (program, word) if _SWITCHES.fullmatch(found[2]) else None
 
 
-def _in_path(name: str, invocation: Invocation) -> str:
-    """What ``env`` would find; "": nothing."""
-    path = invocation.metavars.get("PATH", os.defpath)
-    return shutil.which(name, path=path) or ""
+def _in_path(name: str, path: str) -> str:
+    """What env(1) would find; "": nothing."""
+    return shebang._find(shebang.Command(program=name, options=(), is_sought=True), path)
 
 
-def command(
-    key: PerlKey,
-    identity: Identity | None,
-    *,
-    no_new_privs: bool,
-    preload: Sequence[str] = (),
-    learn: bool = False,
-) -> tuple[list[str], dict[str, str]]:
-    """The command and the environment that start a warm parent; its standard input is its socket.
-
-    Args:
-        key: Whose parent.
-        identity: Whom its scripts run as; None: whoever starts it.
-        no_new_privs: Whether they can never get more rights.
-        preload: Modules to load beforehand, as in ``use``. Those that a script would notice are left out.
-        learn: Whether all that scripts use is loaded beforehand for the next; else it is only ``CGI`` and its like.
-    """
-    directory = str(_MODULE.parent)
-    who: list[object] = ["", "", ""]
-    if identity is not None:
-        who = [identity.uid, identity.gid, " ".join(map(str, identity.groups))]
-    settings = _pack([directory, *who, int(no_new_privs), int(learn), *preload])
-    switches = [key.switches] if key.switches else []
-    argv = [key.interpreter, *switches, f"-I{directory}", "-M_zygote", _MAIN_PROGRAM, settings.hex()]
-    return argv, {**dict(key.environment), "WSGICGI_ROOM": _ROOM}
+def invocation(kind: PerlKind, stdin: int) -> Invocation:
+    """How a warm parent is started; its standard input is its socket."""
+    learns = kind.preload == LEARN
+    modules: Sequence[str] = () if isinstance(kind.preload, str) else kind.preload
+    settings = _pack([str(_MODULE.parent), int(learns), *(name.replace(".", "::") for name in modules)])
+    return Invocation(
+        argv=(kind.interpreter, *kind.options, f"-I{_MODULE.parent}", "-M_zygote", _MAIN_PROGRAM, settings.hex()),
+        metavars={**dict(kind.variables), "WSGICGI_ROOM": _ROOM},
+        cwd="/",
+        stdin=stdin,
+        identity=kind.identity,
+        restrictions=Restrictions(no_new_privs=kind.no_new_privs),
+    )
 
 
-def encode_start(number: int, invocation: Invocation, script: PerlScript) -> bytes:
+def encode_start(number: int, invocation: Invocation, plan: PerlPlan) -> bytes:
     """What a frame "S" holds."""
     restrictions = invocation.restrictions
-    limits = (
-        restrictions.max_cpu,
-        restrictions.max_memory,
-        restrictions.max_processes,
-        restrictions.max_file_size,
-        restrictions.max_open_files,
-    )
-    argv = [os.fsencode(word) for word in invocation.argv]
-    environment = [name + b"=" + value for name, value in invocation.environment().items()]
     return _pack(
         [
             number,
             os.fsencode(invocation.cwd),
             restrictions.umask,
             restrictions.nice,
-            *limits,
-            script.first_line,
-            script.index,
-            len(argv),
-            *argv,
-            *environment,
+            restrictions.max_cpu,
+            restrictions.max_memory,
+            restrictions.max_processes,
+            restrictions.max_file_size,
+            restrictions.max_open_files,
+            plan.first_line,
+            plan.name,
+            int(plan.is_executed),
+            len(plan.argv),
+            *plan.argv,
+            *_pairs(invocation.environment()),
         ]
     )
 
@@ -210,6 +163,10 @@ def encode_end(number: int) -> bytes:
     return _pack([number])
 
 
+def _pairs(environment: Mapping[bytes, bytes]) -> list[bytes]:
+    return [name + b"=" + value for name, value in environment.items()]
+
+
 def _pack(values: Sequence[object]) -> bytes:
     """Strings, each with its length before it; None is the empty one."""
     parts = []
@@ -217,5 +174,3 @@ def _pack(values: Sequence[object]) -> bytes:
         data = b"" if value is None else value if isinstance(value, bytes) else os.fsencode(str(value))
         parts.append(struct.pack("=I", len(data)) + data)
     return b"".join(parts)
-
-
