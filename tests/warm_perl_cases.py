@@ -17,7 +17,7 @@ CASES: dict[str, str] = {
     "directory": 'use Cwd; print getcwd(), "\\n"; print -e "sibling.pm" ? "here" : "not here"; print -e "./no" || 0;',
     "include path": 'print "$_\\n" for @INC; print "dot" if grep { $_ eq "." } @INC;',
     "special variables": r'no warnings; print join("|", map { $_ // "undef" } $/, $\, $,, $;, $", $^W, $^F, $^O, $^V, $^X,'
-    r' $], $:, $^L, $^A, $^S, ${^TAINT}, ${^UNICODE}, ${^UTF8LOCALE}, ${^OPEN}, $^P, $^H, $^D, $^C, $^R, $^N, $&,'
+    r" $], $:, $^L, $^A, $^S, ${^TAINT}, ${^UNICODE}, ${^UTF8LOCALE}, ${^OPEN}, $^P, $^H, $^D, $^C, $^R, $^N, $&,"
     r' $+, $., $_, $@, $!+0, $?, $|, ${^GLOBAL_PHASE}, $-, $=, $^, $~, $^E+0, $[, @_), "\n";',
     "hints": 'BEGIN { print "$^H|${^WARNING_BITS}|", join(",", %^H), "|" } print((caller(0))[8] // "none"); '
     'sub f { print join "|", map { defined ? unpack("H*", $_) : "u" } (caller 0)[8, 9] } f();',
@@ -37,7 +37,7 @@ CASES: dict[str, str] = {
     "signals": 'print map { "$_=" . ($SIG{$_} // "undef") . "\\n" } sort keys %SIG; '
     'open my $f, "<", "/proc/self/status"; print grep { /^Sig(Blk|Cgt|Pnd)/ } <$f>;',
     "handled signal": '$SIG{USR1} = sub { print "got $_[0]\\n" }; kill USR1 => $$; $SIG{ALRM} = sub { die "alarm\\n" }; '
-    'alarm 1; eval { sleep 10 }; print $@;',
+    "alarm 1; eval { sleep 10 }; print $@;",
     "killed": "$| = 1; print 'before'; kill 9, $$; sleep 10;",
     "terminated": "$| = 1; print 'before'; kill TERM => $$; sleep 10; print 'after';",
     "aborted": "require POSIX; print 'lost in the buffer'; POSIX::abort();",
@@ -78,19 +78,23 @@ CASES: dict[str, str] = {
     "missing module": "use No::Such::Module;",
     "missing module at run time": "print 'a'; require No::Such::Module;",
     "error in BEGIN after errors": "use strict; $x = 1; BEGIN { print 'begun' } use Cwd;",
-    "blocks": "".join(f'{block} {{ print "{block} 1 ${{^GLOBAL_PHASE}}\\n" }}\n' for block in (
-        "END", "INIT", "CHECK", "BEGIN", "UNITCHECK"))
+    "blocks": "".join(
+        f'{block} {{ print "{block} 1 ${{^GLOBAL_PHASE}}\\n" }}\n'
+        for block in ("END", "INIT", "CHECK", "BEGIN", "UNITCHECK")
+    )
     + 'print "main ${^GLOBAL_PHASE}\\n";'
-    + "".join(f'{block} {{ print "{block} 2 ${{^GLOBAL_PHASE}}\\n" }}\n' for block in (
-        "END", "INIT", "CHECK", "BEGIN", "UNITCHECK")),
+    + "".join(
+        f'{block} {{ print "{block} 2 ${{^GLOBAL_PHASE}}\\n" }}\n'
+        for block in ("END", "INIT", "CHECK", "BEGIN", "UNITCHECK")
+    ),
     "global destruction": 'package D { sub new { bless [$_[1]] } sub DESTROY { print "$_[0][0] ${^GLOBAL_PHASE}\\n" } } '
     'our $global = D->new("global"); my $lexical = D->new("lexical"); print "end\\n";',
     "data": 'print "at ", tell(DATA), "\\n"; while (<DATA>) { print "$.: $_" } warn "after"; seek DATA, 0, 0; '
     "print scalar <DATA>; print -s DATA;\n__DATA__\none\ntwo\nlast without end",
-    "data after __END__": 'print <DATA>; print fileno DATA;\n__END__\none\ntwo\n=pod\n\nx\n',
+    "data after __END__": "print <DATA>; print fileno DATA;\n__END__\none\ntwo\n=pod\n\nx\n",
     "data of a package": "package Other; print <Other::DATA>; print <main::DATA>;\n__DATA__\none\n",
     "data read in INIT": "INIT { print scalar <DATA> } print <DATA>;\n__END__\none\ntwo\n",
-    "data as source of itself": 'seek DATA, 0, 0; print <DATA>;\n__DATA__\nx\n',
+    "data as source of itself": "seek DATA, 0, 0; print <DATA>;\n__DATA__\nx\n",
     "no data": "print defined fileno(DATA) ? 'open' : 'closed'; print <DATA>;",
     "end of file character": "print 'a';\n\x04 this is not read",
     "pod": 'print "a";\n\n=head1 X\n\nprint "no";\n\n=cut\n\nprint "b", __LINE__;',
@@ -102,7 +106,7 @@ CASES: dict[str, str] = {
     "print 'a', 'b'; untie *STDOUT; print uc for @T::said;",
     "utf8": 'use utf8; binmode STDOUT, ":utf8"; my $naïve = "\u00e9\u4e16"; print length $naïve, $naïve;',
     "no utf8 at first": 'my $x = "\u00e9\u4e16"; print length $x, $x;',
-    "wide character": 'use warnings; print chr 0x4e16;',
+    "wide character": "use warnings; print chr 0x4e16;",
     "open pragma": 'use open qw(:std :utf8); print chr 0xe9; print join ",", PerlIO::get_layers(STDOUT);',
     "layers": 'print join ",", map { PerlIO::get_layers($_) } *STDIN, *STDOUT, *STDERR;',
     "crlf layer": 'binmode STDOUT, ":crlf"; print "a\\nb\\n";',

@@ -63,8 +63,8 @@ use constant {
 
 # Those that a server may ignore; a script begins with all at their defaults: HUP, INT, QUIT, PIPE, TERM, CHLD, XFSZ.
 my @DEFAULT_SIGNALS = (1, 2, 3, 13, 15, 17, 25);
-# Those that do not end this process: HUP, INT, QUIT, TERM. They are blocked, not ignored: no child has to undo that.
-my @BLOCKED_SIGNALS = (1, 2, 3, 15, SIGCHLD);
+# Those that do not end this process: HUP, INT, QUIT, PIPE, TERM. They are blocked, not ignored: that is easily undone.
+my @BLOCKED_SIGNALS = (1, 2, 3, 13, 15, SIGCHLD);
 
 my $own_name;          # the path that perl has for its main program
 my $name_at;           # where in memory
@@ -169,6 +169,7 @@ sub begin {
     die "wsgicgi: this is no Linux with /proc\n" if (readlink('/proc/self/fd/' . MAIN) // '') ne '/dev/null';
     @inc = @INC;
     shift @inc if @inc and $inc[0] eq $here;
+    @INC = @inc;
     own_descriptors();
     look_at_memory();
     default_signals();
@@ -348,18 +349,21 @@ sub fingerprint {
     return \%state;
 }
 
-# Load modules in a process of its own first, and tell of each what is wrong with it, and which variables it reads.
+# Load modules in a process of its own first, up to one that must not be: tell of each in turn what is wrong with it, if
+# anything is, and which variables it reads.
 sub tried {
     my @names = @_;
     my ($answers, $its_answers) = new_pipe();
     my $pid = fork;
-    return {} if not defined $pid;
+    return if not defined $pid;
     if (not $pid) {
         prctl(PR_SET_DUMPABLE, 1);
         alarm LOAD_SECONDS;
         for my $name (@names) {
-            my $line = join("\t", $name, try_to_load($name)) . "\n";
+            my ($problem, @read) = try_to_load($name);
+            my $line = '=' . join("\t", $problem, @read) . "\n";
             call('write', $its_answers, $line, length $line);
+            last if length $problem;
         }
         call('exit_group', 0);
     }
@@ -368,9 +372,9 @@ sub tried {
     while (length(my $more = read_some($answers, 4096))) { $text .= $more }
     call('close', $answers);
     waitpid $pid, 0;
-    my %told = map { my ($name, @rest) = split /\t/; ($name => \@rest) } split /\n/, $text;
-    $told{$_} //= ['ends the process'] for @names;
-    return \%told;
+    my @told = map { [ split /\t/, $_ ] } $text =~ /^=(.*)\n/mg;
+    push @told, ['ends the process'] if @told < @names and not grep { length $_->[0] } @told;
+    return @told;
 }
 
 sub try_to_load {
@@ -386,7 +390,7 @@ sub try_to_load {
     return "reads the variable $of_request" if defined $of_request;
     return 'changes %ENV' if $environment->{is_changed};
     my $after = fingerprint();
-    my ($change) = grep { $before->{$_} ne ($after->{$_} // '') } sort keys %$before;
+    my ($change) = grep { $before->{$_} ne ($after->{$_} // '') } reverse sort keys %$before;
     return ($change // '', @read);
 }
 
@@ -398,7 +402,6 @@ sub cut {
 
 sub require_file {
     my ($name) = @_;
-    local @INC = @inc;
     return eval { package main; require $name; 1 };
 }
 
@@ -407,21 +410,26 @@ sub load {
     my ($pairs, @wanted) = @_;
     my @names = grep { not $INC{$_} and not $refused{$_} } @wanted or return;
     set_environment($pairs);
-    my $told = tried(@names);
-    for my $name (grep { $told->{$_} } @names) {
-        my ($problem, @read) = @{ $told->{$name} };
-        $problem = cut("does not load: $@") if not length $problem and not require_file($name);
-        if (length $problem) {
-            $refused{$name} = 1;
-            tell_log("the Perl module $name is not kept warm: it $problem");
-        }
-        else {
-            $read_at_load{$_} = $ENV{$_} for @read;
-        }
+    while (@names) {
+        my @told = tried(@names) or last;
+        load_one(shift @names, @$_) for @told;
+        @names = grep { not $INC{$_} } @names;
     }
     undef $@;
     %ENV = ();
     note_files();
+}
+
+sub load_one {
+    my ($name, $problem, @read) = @_;
+    $problem //= '';
+    $problem = cut("does not load: $@") if not length $problem and not require_file($name);
+    if (length $problem) {
+        $refused{$name} = 1;
+        tell_log("the Perl module $name is not kept warm: it $problem");
+        return;
+    }
+    $read_at_load{$_} = $ENV{$_} for @read;
 }
 
 # Whether what was loaded would have been another thing with a script's environment.
@@ -777,7 +785,6 @@ sub look_like_it {
     poke($environ_at, "$mark\0") if defined $mark and length $mark < $environ_size;
     prctl(PR_SET_NAME, "$frame->{name}\0");
     (undef, @ARGV) = @{ $frame->{argv} };
-    @INC = @inc;
     delete $INC{'_zygote.pm'};
     $^T = time;
     srand;
