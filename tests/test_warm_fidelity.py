@@ -248,7 +248,7 @@ print(sys.argv, sys.path, sys.orig_argv, sys.executable, sys.prefix, sys.base_pr
     ),
     "warning": Case(text="import warnings\nwarnings.warn('hm')\nwarnings.warn('hm', stacklevel=2)\nprint(warnings.filters)"),
     "deprecation warning": Case(text="import warnings\nwarnings.warn('old', DeprecationWarning)\n__import__('imp')"),
-    "resource warning": Case(text="open('/dev/null')\nf = open('/dev/null')", options="-Wdefault"),
+    "resource warning": Case(text="open('/dev/null')", options="-Wdefault"),
     "hooks": Case(
         text="import sys\nprint(sys.excepthook is sys.__excepthook__, sys.displayhook is sys.__displayhook__)\n"
         "sys.excepthook = lambda t, v, tb: print('hook', t, v, tb.tb_lineno, tb.tb_next)\n1/0"
@@ -273,6 +273,9 @@ print(sys.argv, sys.path, sys.orig_argv, sys.executable, sys.prefix, sys.base_pr
     ),
     "finalizers after exit": Case(
         text="import sys\nclass A:\n    def __del__(self): print('del')\na = A()\ndef f():\n    b = A()\n    sys.exit(2)\nf()"
+    ),
+    "finalizer without modules": Case(
+        text="import sys\nclass A:\n    def __del__(self, s=sys): print(s.modules, s.meta_path, s.path, s.argv)\na = A()"
     ),
     "unflushed file": Case(
         text="f = open('out.txt', 'w')\nf.write('data')\ndef g(): return f\nimport atexit, os\n"

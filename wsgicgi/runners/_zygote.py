@@ -674,7 +674,7 @@ def prepare(program: Program, report: mmap.mmap | None) -> None:
     box = [Token()]
     keep.append(Reference(box[0], callback))
     # finalizers too run with nothing below them
-    steps = [part(leave, ended), part(gc.collect), part(sys.modules.update, gone), part(gc.collect)]
+    steps = [part(leave, ended), part(gc.collect), part(main_module.clear), part(sys.modules.clear), part(gc.collect)]
     steps += [part(finish, report), part(box.clear), part(setattr, sys, "excepthook", sys.__excepthook__)]
     steps += [part(delattr, sys, name) for name in LAST]
     sys.unraisablehook = unraisable
@@ -699,7 +699,7 @@ class Reference(weakref.ref):  # type: ignore[type-arg]
 keep = []  # type: ignore[var-annotated]  # what must not be let go of
 callback = None  # what runs the script
 ended = []  # type: ignore[var-annotated]  # has what the script has raised
-gone = {}  # type: ignore[var-annotated]  # what becomes of modules at the end
+main_module = []  # type: ignore[var-annotated]  # for the time of the end
 
 
 # -- the end of a script, in its process
@@ -741,10 +741,9 @@ def prepare_end() -> None:
     for name in ("stdin", "stdout", "stderr"):
         setattr(sys, name, getattr(sys, f"__{name}__", None))
     for name, module in list(sys.modules.items()):
-        gone[name] = None
         if name == "__main__":
-            continue
-        if name in known or is_of_library(module):
+            main_module.append(module)
+        elif name in known or is_of_library(module):
             keep.append(module)
         else:
             with contextlib.suppress(TypeError):
