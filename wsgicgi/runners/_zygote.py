@@ -493,6 +493,7 @@ class Starter:
         self.watch = watch
         self.input = Input()
         self.title = Title()
+        self.title.set([os.fsencode(sys.executable), os.fsencode(__file__)], [])
         self.learners: list[tuple[Any, mmap.mmap, Program]] = []
         self.told: set[str] = set()
         self.starts = 0
@@ -668,24 +669,37 @@ def prepare(program: Program, report: mmap.mmap | None) -> None:
     sys.modules["__main__"] = main
     part, call = functools.partial, functools.partial.__call__
     # from the last to the first: each is let go of when it is called
-    script = [part(ended.append, None), part(exec, program.code.code, names)]
+    script = [None, part(exec, program.code.code, names)]
     callback = part(set().update, map(call, iter(script.pop, None)))
     box = [Token()]
-    keep.append(weakref.ref(box[0], callback))
-    last = ["last_type", "last_value", "last_traceback"] + ["last_exc"] * (sys.version_info >= (3, 12))
-    steps = [part(leave, report), part(box.clear), part(setattr, sys, "excepthook", sys.__excepthook__)]
-    steps += [part(delattr, sys, name) for name in last]
+    keep.append(Reference(box[0], callback))
+    # finalizers too run with nothing below them
+    steps = [part(leave, ended), part(gc.collect), part(main_module.clear), part(sys.modules.clear), part(gc.collect)]
+    steps += [part(finish, report), part(box.clear), part(setattr, sys, "excepthook", sys.__excepthook__)]
+    steps += [part(delattr, sys, name) for name in LAST]
     sys.unraisablehook = unraisable
     sys.excepthook = part(set().update, map(call, iter(steps.pop, None)))
+    keep.append(sys.excepthook)  # who calls it has no reference of its own
+
+
+LAST = ["last_type", "last_value", "last_traceback"] + ["last_exc"] * (sys.version_info >= (3, 12))
 
 
 class Token:
     """The object whose end is the script's beginning."""
 
 
+class Reference(weakref.ref):  # type: ignore[type-arg]
+    """With itself its callback is called, which takes it for a list of what else is to be done: nothing."""
+
+    __slots__ = ()
+    __iter__ = staticmethod(functools.partial(iter, ()))
+
+
 keep = []  # type: ignore[var-annotated]  # what must not be let go of
 callback = None  # what runs the script
-ended = []  # type: ignore[var-annotated]  # begins with None, or with what the script has raised
+ended = []  # type: ignore[var-annotated]  # has what the script has raised
+main_module = []  # type: ignore[var-annotated]  # for the time of the end
 
 
 # -- the end of a script, in its process
@@ -694,36 +708,65 @@ ended = []  # type: ignore[var-annotated]  # begins with None, or with what the 
 def unraisable(args: Any) -> None:
     """What the script has raised; or an error that nobody could be told of, as everywhere."""
     if args.object is callback:
-        ended.append(args.exc_value)  # after a None it is only the callback's own, that its argument is no iterable
+        ended.append(args.exc_value)
     else:
         sys.__unraisablehook__(args)
 
 
-def leave(report: mmap.mmap | None) -> None:
-    """End as an interpreter ends, but for its own parts."""
+def finish(report: mmap.mmap | None) -> None:
+    """End as an interpreter ends, up to where it lets go of modules."""
     if sys.unraisablehook is unraisable:
         sys.unraisablehook = sys.__unraisablehook__
     error = ended[0] if ended else None
-    ended.clear()
-    status = 0 if error is None else status_of(error)
-    is_interrupted = isinstance(error, KeyboardInterrupt)
+    ended[:] = [0 if error is None else status_of(error), isinstance(error, KeyboardInterrupt)]
     del error
     if report is not None:
         tell_imports(report)
     end_threads()
     with contextlib.suppress(BaseException):  # it has told of them
         atexit._run_exitfuncs()
-    is_flushed = flush_streams()
-    clear_modules()
-    is_flushed = flush_streams() and is_flushed
+    if not flush_streams():
+        ended[0] = 120
+    prepare_end()
+
+
+def prepare_end() -> None:
+    """Make ready to let go of the script's objects, so that files are flushed and closed and finalizers run.
+
+    Modules of libraries stay, though nobody can import them any more.
+    """
+    for name in ("path", "argv", "ps1", "ps2", "path_hooks", "path_importer_cache", "meta_path", *LAST):
+        if hasattr(sys, name):
+            setattr(sys, name, None)
+    for name in ("stdin", "stdout", "stderr"):
+        setattr(sys, name, getattr(sys, f"__{name}__", None))
+    for name, module in list(sys.modules.items()):
+        if name == "__main__":
+            main_module.append(module)
+        elif name in known or is_of_library(module):
+            keep.append(module)
+        else:
+            with contextlib.suppress(TypeError):
+                own_modules.append(weakref.ref(module))
+
+
+def leave(status: list[int]) -> None:
+    """Go, when nothing holds the script's objects any more."""
+    for reference in reversed(own_modules):
+        module = reference()
+        if module is not None:
+            clear(module.__dict__)
     for stream in (sys.__stdout__, sys.__stderr__):
         with contextlib.suppress(BaseException):
             if stream is not None and not stream.closed:
                 stream.flush()
-    if is_interrupted:
+    if status[1]:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
-    os._exit(status if is_flushed else 120)
+    os._exit(status[0])
+
+
+own_modules = []  # type: ignore[var-annotated]
 
 
 def status_of(error: BaseException) -> int:
@@ -818,26 +861,6 @@ def unraisable_type() -> Any:
 
 
 unraisable_args = unraisable_type()
-
-
-def clear_modules() -> None:
-    """Let go of the script's objects, so that files are flushed and closed and finalizers run."""
-    gc.collect()
-    for name in ("last_type", "last_value", "last_traceback", "last_exc"):
-        if hasattr(sys, name):
-            delattr(sys, name)
-    references = []
-    for name, module in list(sys.modules.items()):
-        if name == "__main__" or (name not in known and not is_of_library(module)):
-            with contextlib.suppress(TypeError):
-                references.append(weakref.ref(module))
-            del sys.modules[name]
-    module = None
-    gc.collect()
-    for reference in reversed(references):
-        module = reference()
-        if module is not None:
-            clear(module.__dict__)
 
 
 def clear(names: dict[str, Any]) -> None:

@@ -99,6 +99,8 @@ def plan(invocation: Invocation) -> Plan | None:
     """Find how a script can be started from a warm parent; None: it is none, or it is not sure."""
     if invocation.sandbox or any(invocation.metavars.get(name) for name in _LOUD):
         return None
+    if not all(place.startswith("/") for place in invocation.metavars.get("PYTHONPATH", "/").split(":")):
+        return None  # it depends on the working directory
     file = invocation.argv[0]
     found = stamp(file)
     if not found or not os.path.isabs(file):
