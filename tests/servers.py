@@ -115,7 +115,7 @@ def is_warden(pid: int) -> bool:
     """Whether a process is one that starts and ends a server's scripts (``runners/_warden``, ``runners/_zygote``)."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes()
-        return b"_warden.py" in words or b"_zygote.py" in words
+        return b"_warden.py" in words or b"_zygote.py" in words or b"-M_zygote\0" in words
     except OSError:
         return False
 

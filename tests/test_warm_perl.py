@@ -18,8 +18,11 @@ from typing import Any
 
 import pytest
 from servers import wait_until
+from sites import Site
 from warm_perl_cases import CASES
+from werkzeug.test import Client
 
+from wsgicgi import Config, ConfigError, create_app
 from wsgicgi.runners import Execution, Identity, Invocation, Restrictions, SpawnRunner, WarmRunner, forkserver
 from wsgicgi.runners.base import ExitStatus
 
@@ -295,9 +298,12 @@ def test_globals_of_a_script_are_gone_with_it(warm: WarmRunner, directory: Path)
     script = write(
         directory / "script.pl",
         "no strict; print join '|', $main::count++, defined &f, $INC{'sibling.pm'}, $SIG{USR1}, $ENV{LEFT}, umask, $|, "
-        "$/, fileno(LEFT), scalar(keys %h), $CGI::Q, -e 'script.pl' ? 'here' : 'there', exists $INC{'x'};"
-        "eval 'sub f { 1 }'; require './sibling.pm'; $SIG{USR1} = sub { }; $ENV{LEFT} = 1; umask 077; $| = 1; $h{1} = 2;"
-        "open LEFT, '<', '/dev/null'; chdir '/'; $INC{x} = 1; require CGI; $CGI::POST_MAX = 5; CGI::param('a'); $/ = undef;",
+        "$/, fileno(LEFT), scalar(keys %h), $CGI::Q, -e 'script.pl' ? 'here' : 'there', "
+        "exists $INC{'x'};"
+        "eval 'sub f { 1 }'; require './sibling.pm'; $SIG{USR1} = sub { }; $ENV{LEFT} = 1; umask "
+        "077; $| = 1; $h{1} = 2;"
+        "open LEFT, '<', '/dev/null'; chdir '/'; $INC{x} = 1; require CGI; $CGI::POST_MAX = 5; CGI::param('a');"
+        "$/ = undef;",
     )
     first = run(warm, script, body=BODY)
     assert first[0].startswith("0||||")
@@ -308,7 +314,8 @@ def test_parameters_are_the_requests_own(warm: WarmRunner, directory: Path) -> N
     """CGI.pm keeps an object in a global variable, which is how a mod_perl leaks."""
     script = write(
         directory / "script.pl",
-        "use CGI qw(:standard); print join '|', map { scalar param($_) // 'none' } qw(a b); print cookie('c') // 'no cookie';",
+        "use CGI qw(:standard); print join '|', map { scalar param($_) // 'none' } qw(a b); "
+        "print cookie('c') // 'no cookie';",
     )
     get = {"REQUEST_METHOD": "GET", "CONTENT_LENGTH": "", "CONTENT_TYPE": ""}
     assert run(warm, script, metavars={**get, "QUERY_STRING": "a=1", "HTTP_COOKIE": "c=secret"})[0] == "1|nonesecret"
@@ -454,9 +461,8 @@ def test_script_has_the_identity_wholly_and_for_good(own: WarmRunner, directory:
     )
     cold = run(SpawnRunner(), script, identity=AS_NOBODY)
     ran = run_warm(own, script, identity=AS_NOBODY)
-    assert ran[0].split("\n")[0] == f"{NOBODY.pw_uid}|{NOBODY.pw_uid}|{NOBODY.pw_gid} {NOBODY.pw_gid}|" + (
-        f"{NOBODY.pw_gid} {NOBODY.pw_gid}"
-    )
+    uid, gid = NOBODY.pw_uid, NOBODY.pw_gid
+    assert ran[0].split("\n")[0] == f"{uid}|{uid}|{gid} {gid}|{gid} {gid}"
     wanted = re.compile(r"^(?:\d.*|uid.*|Uid.*|Gid.*|Groups.*|Cap.*|NoNewPrivs.*)$", re.MULTILINE)
     assert wanted.findall(ran[0]) == wanted.findall(cold[0])
 
@@ -627,6 +633,46 @@ def test_perl_that_cannot_be_a_parent_is_no_loss(
     until(lambda: run(own, script, metavars=metavars)[0] == "on" and "kept warm" in caplog.text, "the log has it")
     assert [run(own, script, metavars=metavars)[0] for _ in range(5)] == ["on"] * 5
     assert caplog.text.count("cannot be kept warm") == 1
+
+
+def test_application_runs_perl_scripts_warm(site: Site) -> None:
+    """With ``runner="warm"``, whole requests: the form that CGI.pm reads, and one process for each."""
+    site.script("form.pl", FORM)
+    app = create_app(site.directory, runner="warm", preload=["CGI", "Text::Wrap"], run_as="none")
+    client = Client(app)
+    try:
+        answers = set()
+        deadline = time.monotonic() + 60
+        while "warm" not in answers and time.monotonic() < deadline:
+            response = client.post("/cgi-bin/form.pl", data={"name": "Ada & Co"})
+            text = response.get_data(as_text=True)
+            assert (response.status_code, text.split()[:3]) == (201, ["Ada", "&", "Co"])
+            answers.add(text.split()[3])
+        assert "warm" in answers
+        pids = {
+            client.post("/cgi-bin/form.pl", data={"name": "x"}).get_data(as_text=True).split()[-1] for _ in range(5)
+        }
+        assert len(pids) == 5
+    finally:
+        app.close()
+
+
+FORM = """\
+#!/usr/bin/perl
+use strict;
+my $is_warm = $INC{"Text/Wrap.pm"};
+use CGI;
+my $query = CGI->new;
+print $query->header(-status => 201, -type => "text/plain");
+print scalar $query->param("name"), " ", $is_warm ? "warm" : "cold", " ", $$, "\\n";
+"""
+
+
+@pytest.mark.parametrize("name", ["CGI::", "::CGI", "CGI:Session", "a-b"])
+def test_name_that_is_no_modules_is_refused(name: str) -> None:
+    """At the start, not with the first request."""
+    with pytest.raises(ConfigError, match="not the name of a module"):
+        Config(preload=[name])
 
 
 def test_memory_of_a_parent_is_small(warm: WarmRunner, directory: Path) -> None:

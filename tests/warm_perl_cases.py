@@ -1,7 +1,9 @@
 """Perl scripts that look at all that they can see of how they were started; all end alike however that was.
 
-Each has a name and a text; what stands before ``use`` is ``#!/usr/bin/perl``, if it has no ``#!`` of its own.
+Each has a name and a text, which comes below ``#!/usr/bin/perl`` if it has no first line of its own.
 """
+
+# ruff: noqa: E501  # scripts of one line
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ CASES: dict[str, str] = {
     "no feature at first": 'eval q{say "x"; 1} or print $@; eval q{state $x = 1; 1} or print $@;',
     "time of start": 'print abs(time - $^T) < 20 ? "now" : "then", -M $0 < 1 ? "new" : "old";',
     "process": "print getpgrp == $$ ? 'leads' : 'follows', getppid > 1 ? 'has a parent' : 'has none', "
-    "`ps -o sid= -p $$` == $$ ? 'own session' : 'other';",
+    "open my $f, '<', '/proc/self/stat'; print +(split ' ', <$f>)[5] == $$ ? 'own session' : 'other';",
     "name of the process": 'open my $f, "<", "/proc/self/comm"; print <$f>; local $0 = "renamed"; print $0;',
     "descriptors": 'opendir my $d, "/proc/self/fd"; my @open = sort { $a <=> $b } grep { /\\d/ } readdir $d; '
     'print "@open"; open my $f, "<", "/dev/null"; print fileno $f; print `ls /proc/self/fd`; '

@@ -310,12 +310,12 @@ def runner(value: object) -> str:
 
 
 def modules(value: object) -> tuple[str, ...] | str:
-    """Names of Python modules, or "learn"."""
+    """Names of modules of Python or Perl, or "learn"."""
     if isinstance(value, str) and value.strip().lower() in ("learn", "none", ""):
         return "learn" if value.strip().lower() == "learn" else ()
     found = names(() if value is None else value)
     for name in found:
-        if not all(part.isidentifier() for part in name.split(".")):
+        if not all(part.isidentifier() for part in name.replace("::", ".").split(".")):
             raise ValueError(f"{name!r} is not the name of a module: write for example 'sqlite3,jinja2', or 'learn'")
     return found
 

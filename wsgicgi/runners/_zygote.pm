@@ -49,7 +49,7 @@ my %SYS;
 use constant {
     READY => 0, STARTED => 1, REFUSED => 2, ENDED => 3,
     AT_PROGRAM => 0, AT_DIRECTORY => 1, AT_LIMITS => 2, AT_UNFIT => 3, AT_STALE => 4,
-    KILL_GRACE => 3, KILL_TICK => 0.05, KILL_SECONDS => 10, COUNT_SECONDS => 1, LOAD_SECONDS => 20,
+    KILL_GRACE => 3, KILL_TICK => 0.05, KILL_SECONDS => 10, COUNT_SECONDS => 1, LOAD_SECONDS => 5,
     ENOTSUP => 95, ESTALE => 116,
     SIGKILL => 9, SIGTERM => 15, SIGCHLD => 17,
     O_CLOEXEC => 0x80000, O_NONBLOCK => 0x800,
@@ -59,6 +59,8 @@ use constant {
     SLOT => 4096,      # bytes of memory in which a script tells of its modules
     SLOTS => 32,       # how many scripts can tell at once
     SEEN => 1000,      # of how many scripts it is known what they use
+    GROWTH => 64 << 20,    # bytes beyond which this process shall be replaced by another; looked at now and then:
+    LOOK_AFTER => 256,     # after so many scripts
 };
 
 # Those that a server may ignore; a script begins with all at their defaults: HUP, INT, QUIT, PIPE, TERM, CHLD, XFSZ.
@@ -85,6 +87,7 @@ my %refused = ('FindBin.pm' => 1);    # modules that cannot be loaded here; this
 my $learns = 0;        # 1: all that scripts use of @INC; 0: CGI alone
 my %seen;              # scripts of which it is known what they use
 my ($counted_at, $counted) = (0, 0);
+my ($starts, $size) = (0, 0);    # scripts, and bytes of memory after the last module was loaded
 my $job;               # in a child: what it has to do
 
 # -- system calls
@@ -181,6 +184,7 @@ sub begin {
     $learns = $learns_all;
     @preload = map { module_file($_) } @names;
     note_files();
+    $size = size();
     hide_output();
     send_frame('R', 'N');    # None, as marshal has it
     return 1;
@@ -418,6 +422,7 @@ sub load {
     undef $@;
     %ENV = ();
     note_files();
+    $size = size();
 }
 
 sub load_one {
@@ -444,6 +449,10 @@ sub is_loaded_otherwise {
 
 sub note_files {
     $files{$_} //= signature($_) for $^X, grep { defined and m{^/} } values %INC;
+}
+
+sub size {
+    return (content('/proc/self/status') // '') =~ /^VmRSS:\s*(\d+)/m ? 1024 * $1 : 0;
 }
 
 sub signature {
@@ -577,6 +586,7 @@ sub fork_script {
         $job = $frame;
         return;
     }
+    send_frame('X', 'N') if ++$starts % LOOK_AFTER == 0 and size() > $size + GROWTH;
     my ($mark) = grep { /^UNIQUE_ID=./ } @$environment;
     call('fcntl', $records, F_SETFL, O_NONBLOCK);
     $scripts{ $frame->{number} } = $by_pid{$pid} = {

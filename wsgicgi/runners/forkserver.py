@@ -263,7 +263,7 @@ class _Parents:
         self._state = kind.state
         self._current: WarmParent | None = None
         self._next: WarmParent | None = None
-        self._modules: list[str] = [] if kind.preload == LEARN else list(kind.preload)
+        self._modules: list[str] = [] if kind.preload == LEARN else [name for name in kind.preload if "::" not in name]
         self._dropped: set[str] = set()
         self._has_learned = False
         self._start_at = 0.0
