@@ -502,6 +502,14 @@ def test_limits_hold(warm: WarmRunner, directory: Path, text: str, limits: dict[
     assert run(warm, script, **limits) == run(SpawnRunner(), script, **limits)
 
 
+def test_script_needs_no_more_descriptors_than_its_own(warm: WarmRunner, directory: Path) -> None:
+    """One beside its three: perl's for the script, and then any."""
+    script = write(directory / "script.pl", "print 'on'; open my $f, '<', '/dev/null' or die $!; print fileno $f;")
+    execution = started(warm, script, max_open_files=4)
+    assert is_warm(execution)
+    assert ended(execution) == ("on3", "", ExitStatus(code=0))
+
+
 @pytest.mark.root_only
 def test_processes_of_a_script_are_limited(own: WarmRunner, directory: Path) -> None:
     """Those of its user that are no scripts' do not count."""
@@ -632,7 +640,7 @@ def test_perl_that_cannot_be_a_parent_is_no_loss(
     script = write(directory / "script.pl", "print 'on';")
     until(lambda: run(own, script, metavars=metavars)[0] == "on" and "kept warm" in caplog.text, "the log has it")
     assert [run(own, script, metavars=metavars)[0] for _ in range(5)] == ["on"] * 5
-    assert caplog.text.count("cannot be kept warm") == 1
+    assert caplog.text.count("cannot be kept warm (none here") == 1
 
 
 def test_application_runs_perl_scripts_warm(site: Site) -> None:

@@ -161,7 +161,9 @@ sub content {
 sub import {
     undef $_;
     begin() && serve() if not defined $job;
-    become_script($job) if $job;
+    return if not $job;
+    my $records = $job->{descriptors}[3];
+    eval { become_script($job); 1 } or refuse($records, ENOTSUP, AT_UNFIT);
 }
 
 # Get ready; whether it is not a trial that shall go on.
@@ -723,11 +725,12 @@ sub become_script {
     my $script = open_file($path, O_CLOEXEC);
     refuse($records, ENOTSUP, AT_UNFIT) if $script < 0 or not is_as_told($script, $path, $frame);
     strict_call('dup3', $script, MAIN, O_CLOEXEC);
+    set_environment($frame->{environment});
+    look_like_it($path, $frame);
     eval { set_limits($frame); 1 } or refuse($records, $! + 0, AT_LIMITS);
     record($records, STARTED, $$);
     close_from(MAIN + 1);
-    set_environment($frame->{environment});
-    look_like_it($path, $frame);
+    begin_anew($path);
     $job = { slot => $frame->{slot}, directory => $path =~ m{^(.*/)} ? $1 : './' };
 }
 
@@ -793,9 +796,15 @@ sub look_like_it {
     $0 = $path;
     my ($mark) = grep { /^UNIQUE_ID=./ } @{ $frame->{environment} };
     poke($environ_at, "$mark\0") if defined $mark and length $mark < $environ_size;
+    poke($evals_at, pack 'L', 0) if defined $evals_at;
     prctl(PR_SET_NAME, "$frame->{name}\0");
     (undef, @ARGV) = @{ $frame->{argv} };
     delete $INC{'_zygote.pm'};
+}
+
+# What perl does first.
+sub begin_anew {
+    my ($path) = @_;
     $^T = time;
     srand;
     my $line = qq{# line 1 "$path"\n};
@@ -807,9 +816,7 @@ sub look_like_it {
             return 1;
         }
     );
-    poke($evals_at, pack 'L', 0) if defined $evals_at;
     $! = 0;
-    $@ = '';
     $? = 0;
 }
 
@@ -831,7 +838,7 @@ sub tell_of_modules {
 # The first INIT block of the program and its last END block: all that it uses at first, and what it has used in the end.
 INIT {
     local ($@, $!, $_);
-    tell_of_modules() if $job;
+    eval { tell_of_modules() } if $job;    # with few descriptors it cannot
 }
 
 END {

@@ -76,6 +76,8 @@ class WarmParent(Warden):
         OSError: No warden can start it.
     """
 
+    _telling = -1  # which line of an interpreter's messages says what is wrong
+
     def __init__(self, kind: Kind, modules: Sequence[str]) -> None:
         self._identity = kind.identity
         self._numbers = itertools.count(1)
@@ -124,11 +126,11 @@ class WarmParent(Warden):
         return found
 
     def last_words(self) -> str:
-        """The last line of what it wrote to its standard error before it was ready."""
+        """The telling line of what it wrote to its standard error before it was ready."""
         with contextlib.suppress(OSError):
             os.set_blocking(self._execution_of_it.stderr, False)
             lines = os.read(self._execution_of_it.stderr, 65536).decode(errors="replace").strip().splitlines()
-            return lines[-1] if lines else ""
+            return lines[self._telling] if lines else ""
         return ""
 
     def get_ready(self) -> None:
@@ -217,6 +219,8 @@ class WarmParent(Warden):
 
 class PerlParent(WarmParent):
     """One of Perl scripts, which speaks its own language."""
+
+    _telling = 0
 
     def _invocation(self, kind: Kind, modules: Sequence[str], stdin: int) -> Invocation:
         assert isinstance(kind, PerlKind)
