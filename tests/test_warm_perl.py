@@ -469,7 +469,9 @@ def test_script_has_the_identity_wholly_and_for_good(own: WarmRunner, directory:
 
 def test_limits_are_those_of_the_script(warm: WarmRunner, directory: Path) -> None:
     """Soft and hard, from its first instruction; the next has none of them."""
-    script = write(directory / "script.pl", "print `ulimit -Sa; ulimit -Ha; umask`, getpriority 0, 0;")
+    # the wait is for spawn, whose hard limits are set from outside right after the start
+    look = "select undef, undef, undef, 0.3; print `ulimit -Sa; ulimit -Ha; umask`, getpriority 0, 0;"
+    script = write(directory / "script.pl", look)
     limits = {
         "max_cpu": 5,
         "max_memory": 500 << 20,
