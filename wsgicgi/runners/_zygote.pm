@@ -8,21 +8,22 @@ package _zygote;
 # the script is compiled and run by perl as its main program, by its own rules: BEGIN to END, #! line, __DATA__, caller,
 # exit, die and the texts of its errors. Nothing is imitated.
 #
-# Two things perl has learned at its start and must be told again: the name of the file (by a "# line" in front of its
-# first line, through a source filter that ends itself), and the copy of that name which is in "Execution of ... aborted
-# due to compilation errors": no variable leads there. That is why its name at the start is so long and so strange: it is
-# found in memory by it, and a trial shows which copy is the one. Where the trial fails, this parent does not serve.
+# Three things perl has from its start and must be told again: the name of the file (by a "# line" in front of its
+# first line, through a source filter that ends itself); the copy of that name which is in "Execution of ... aborted
+# due to compilation errors"; and how many evals there were, for "(eval 1)". No variable leads to the last two: they
+# are found in memory and written over. That is why the name at the start is so long and so strange. A trial shows
+# which copy of it is the one; where it fails, this parent does not serve.
 #
-# A warden has started it, so it has the scripts' identity and can never have another. Standard input is a socket to the
-# server, with frames as in _warden.py: kind, length, data. "S" brings a script's standard input, output and error and its
-# pipe for records, "T" ends one. The data are strings, each with a length before it:
+# A warden has started it, so it has the scripts' identity and can never have another. Standard input is a socket to
+# the server, with frames as in _warden.py: kind, length, data. "S" brings a script's standard input, output and error
+# and its pipe for records, "T" ends one. The data are strings, each with a length before it:
 #
-#   S: number, cwd, umask, niceness, five limits (empty: none), first line, name of the process, whether the kernel would
-#      start the file, how many words follow, the script and its words, environment
+#   S: number, cwd, umask, niceness, five limits (empty: none), first line, name of the process, whether the kernel
+#      would start the file, how many words follow, the script and its words, environment
 #   T: number
 #
-# It answers there as _zygote.py does: R, it is ready; X, what it has loaded has changed, there must be another; W, a text
-# for the log.
+# It answers there as _zygote.py does: R, it is ready; X, what it has loaded has changed, there must be another; W, a
+# text for the log.
 #
 # Descriptors come by recvmsg and much else by other system calls that core Perl has no function for; hence the numbers.
 # No descriptor of ours is a Perl file handle: they would be in the script's memory, and closed with its own.
@@ -34,21 +35,23 @@ use Filter::Util::Call ();
 
 my %NUMBERS = (
     x86_64 => {
-        read => 0, write => 1, close => 3, lseek => 8, mmap => 9, rt_sigaction => 13, rt_sigprocmask => 14, recvmsg => 47, wait4 => 61,
-        fcntl => 72, setsid => 112, prctl => 157, clock_gettime => 228, exit_group => 231, openat => 257, faccessat => 269, signalfd4 => 289,
-        dup3 => 292, pipe2 => 293, prlimit64 => 302, close_range => 436,
+        read => 0, write => 1, close => 3, lseek => 8, mmap => 9, rt_sigaction => 13, rt_sigprocmask => 14,
+        recvmsg => 47, wait4 => 61, fcntl => 72, setsid => 112, prctl => 157, clock_gettime => 228, exit_group => 231,
+        openat => 257, faccessat => 269, signalfd4 => 289, dup3 => 292, pipe2 => 293, prlimit64 => 302,
+        close_range => 436,
     },
     aarch64 => {
-        read => 63, write => 64, close => 57, lseek => 62, mmap => 222, rt_sigaction => 134, rt_sigprocmask => 135, recvmsg => 212, wait4 => 260,
-        fcntl => 25, setsid => 157, prctl => 167, clock_gettime => 113, exit_group => 94, openat => 56, faccessat => 48, signalfd4 => 74,
-        dup3 => 24, pipe2 => 59, prlimit64 => 261, close_range => 436,
+        read => 63, write => 64, close => 57, lseek => 62, mmap => 222, rt_sigaction => 134, rt_sigprocmask => 135,
+        recvmsg => 212, wait4 => 260, fcntl => 25, setsid => 157, prctl => 167, clock_gettime => 113,
+        exit_group => 94, openat => 56, faccessat => 48, signalfd4 => 74, dup3 => 24, pipe2 => 59, prlimit64 => 261,
+        close_range => 436,
     },
 );
 my %SYS;
 
 use constant {
-    READY => 0, STARTED => 1, REFUSED => 2, ENDED => 3,
-    AT_PROGRAM => 0, AT_DIRECTORY => 1, AT_LIMITS => 2, AT_UNFIT => 3, AT_STALE => 4,
+    STARTED => 1, REFUSED => 2, ENDED => 3,
+    AT_DIRECTORY => 1, AT_LIMITS => 2, AT_UNFIT => 3, AT_STALE => 4,
     KILL_GRACE => 3, KILL_TICK => 0.05, KILL_SECONDS => 10, COUNT_SECONDS => 1, LOAD_SECONDS => 5,
     ENOTSUP => 95, ESTALE => 116,
     SIGKILL => 9, SIGTERM => 15, SIGCHLD => 17,
@@ -260,7 +263,8 @@ sub places {
     my @places;
     for my $line (split /\n/, content('/proc/self/maps')) {
         my @range = $line =~ /^([0-9a-f]+)-([0-9a-f]+) rw.. \S+ \S+ 0 *(?:\[heap\])?$/ or next;
-        my ($from, $to) = map { unpack 'Q>', pack 'H16', '0' x (16 - length) . $_ } @range;    # hex warns of so large ones
+        # hex would warn of so large ones
+        my ($from, $to) = map { unpack 'Q>', pack 'H16', '0' x (16 - length) . $_ } @range;
         my $memory = at($from, $to - $from);
         my $index = -1;
         while (($index = index $memory, $bytes, $index + 1) >= 0) {
@@ -306,7 +310,8 @@ sub find_name {
     while (length(my $more = read_some($errors, 4096))) { $text .= $more }
     call('close', $errors);
     waitpid $pid, 0;
-    my ($which) = $text =~ /^Execution of place (\d+); aborted/m or die "wsgicgi: this perl's messages are unlike others: $text\n";
+    my ($which) = $text =~ /^Execution of place (\d+); aborted/m
+        or die "wsgicgi: this perl's messages are unlike others: $text\n";
     $name_at = $places[$which];
     return 1;
 }
@@ -392,7 +397,8 @@ sub try_to_load {
     untie %ENV;
     return cut("does not load: $error") if not $has_loaded_it;
     my @read = sort keys %{ $environment->{read} };
-    my ($of_request) = grep { /^(?:\*|HTTP_|REQUEST_|QUERY_|PATH_|CONTENT_|SCRIPT_|REMOTE_|REDIRECT_|UNIQUE_ID)/ } @read;
+    my $of_requests = qr/^(?:\*|HTTP_|REQUEST_|QUERY_|PATH_|CONTENT_|SCRIPT_|REMOTE_|REDIRECT_|UNIQUE_ID)/;
+    my ($of_request) = grep { $_ =~ $of_requests } @read;
     return "reads the variable $of_request" if defined $of_request;
     return 'changes %ENV' if $environment->{is_changed};
     my $after = fingerprint();
@@ -794,7 +800,7 @@ sub look_like_it {
     my ($path, $frame) = @_;
     poke($name_at, "$path\0");
     $0 = $path;
-    my ($mark) = grep { /^UNIQUE_ID=./ } @{ $frame->{environment} };
+    my ($mark) = grep { /^UNIQUE_ID=./ } @{ $frame->{environment} };    # for has_mark(), here and in the warden
     poke($environ_at, "$mark\0") if defined $mark and length $mark < $environ_size;
     poke($evals_at, pack 'L', 0) if defined $evals_at;
     prctl(PR_SET_NAME, "$frame->{name}\0");
@@ -835,7 +841,8 @@ sub tell_of_modules {
     poke($memory_at + SLOT * $job->{slot}, "$text\0");
 }
 
-# The first INIT block of the program and its last END block: all that it uses at first, and what it has used in the end.
+# The first INIT block of the program and its last END block: all that it uses at first, and what it has used in the
+# end.
 INIT {
     local ($@, $!, $_);
     eval { tell_of_modules() } if $job;    # with few descriptors it cannot
