@@ -408,7 +408,7 @@ sub try_to_load {
 
 sub cut {
     my ($text) = @_;
-    $text =~ s/\s+/ /g;
+    $text =~ s/\n.*//s;
     return substr $text, 0, 200;
 }
 
