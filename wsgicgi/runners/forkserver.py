@@ -1,4 +1,4 @@
-"""Python scripts from warm parents (``_zygote``), all others, and what a warm child cannot do faithfully, by ``spawn``.
+"""Python scripts from warm parents (``_zygote``, ``_forking``), all others, and what a warm child cannot do faithfully, by ``spawn``.
 
 There is one warm parent for each ``Kind`` of scripts: interpreter, options, variables, identity, modules. A warden
 starts it, as it starts scripts, while the request that wants it goes the cold way: nobody waits for it, and a request
@@ -52,7 +52,7 @@ SHOWN_WORDS = 1024
 SHOWN_VARIABLES = 8192
 
 _ZYGOTE = Path(__file__).with_name("_zygote.py")
-_AT_UNFIT, _AT_STALE = 3, 4  # as there; it cannot be imported
+_AT_UNFIT, _AT_STALE = 3, 4  # as in ``_forking``, which cannot be imported here
 _logger = logging.getLogger("wsgicgi")
 
 
@@ -249,7 +249,8 @@ def _invocation(kind: Kind, modules: Sequence[str], stdin: int) -> Invocation:
     told = marshal.dumps((list(modules),), 4).hex()
     return Invocation(
         argv=(kind.interpreter, *kind.options, str(_ZYGOTE), told, " " * SHOWN_WORDS),
-        metavars={**dict(kind.variables), "_": " " * SHOWN_VARIABLES},
+        # functions are found now, and not by each child anew
+        metavars={**dict(kind.variables), "LD_BIND_NOW": "1", "_": " " * SHOWN_VARIABLES},
         cwd="/",
         stdin=stdin,
         identity=kind.identity,
