@@ -39,7 +39,7 @@ CASES: dict[str, str] = {
     "signals": 'print map { "$_=" . ($SIG{$_} // "undef") . "\\n" } sort keys %SIG; '
     'open my $f, "<", "/proc/self/status"; print grep { /^Sig(Blk|Cgt|Pnd)/ } <$f>;',
     "handled signal": '$SIG{USR1} = sub { print "got $_[0]\\n" }; kill USR1 => $$; $SIG{ALRM} = sub { die "alarm\\n" }; '
-    "alarm 1; eval { sleep 10 }; print $@;",
+    "use Time::HiRes qw(ualarm); ualarm 50_000; eval { sleep 10 }; print $@;",
     "killed": "$| = 1; print 'before'; kill 9, $$; sleep 10;",
     "terminated": "$| = 1; print 'before'; kill TERM => $$; sleep 10; print 'after';",
     "aborted": "require POSIX; print 'lost in the buffer'; POSIX::abort();",
