@@ -112,9 +112,10 @@ def descendants(pid: int) -> list[int]:
 
 
 def is_warden(pid: int) -> bool:
-    """Whether a process is one that starts and ends a server's scripts (``runners/_warden``)."""
+    """Whether a process is one that starts and ends a server's scripts (``runners/_warden``, ``runners/_zygote``)."""
     try:
-        return b"_warden.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"_warden.py" in words or b"_zygote.py" in words or b"-M_zygote\0" in words
     except OSError:
         return False
 

@@ -61,6 +61,7 @@ def test_the_defaults_are_sane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "pass_env": (),
         "env": {},
         "runner": "spawn",
+        "preload": "learn",
         "timeout": 60.0,
         "max_time": None,
         "max_header_bytes": 65536,

@@ -51,6 +51,7 @@ cgi_extensions = [".cgi"]
 index_names = ["index.cgi"]
 content_type = "text/plain"
 runner = "inprocess"
+preload = ["json"]
 debug = true
 health = true
 metrics = true

@@ -22,6 +22,8 @@ README = (Path(__file__).parent.parent / "README.rst").read_text()
 
 #: For each setting that a section may give, a value that is not the default; and what it becomes.
 PER_SCRIPT: dict[str, tuple[Any, Any]] = {
+    "runner": ("warm", "warm"),
+    "preload": (["json"], ("json",)),
     "pass_authorization": (True, True),
     "pass_env": (["A"], ("A",)),
     "env": ({"A": "1"}, {"A": "1"}),
@@ -73,7 +75,6 @@ def test_every_setting_is_for_single_scripts_or_for_the_whole_application() -> N
         "interpreters",
         "index_names",
         "content_type",
-        "runner",
         "directory_listing",
         "follow_symlinks",
         "allow_hidden",

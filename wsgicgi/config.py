@@ -218,7 +218,15 @@ class Config:
     runner: str = setting(
         values.runner,
         default_runner(sys.platform),
-        help="how scripts start: spawn, a process each; inprocess, Python scripts only, one at a time",
+        per_script=True,
+        help="how scripts start: spawn, a process each; warm, the same, Python's from interpreters that have started"
+        " already; inprocess, Python scripts only, one at a time",
+    )
+    preload: tuple[str, ...] | str = setting(
+        values.modules,
+        "learn",
+        per_script=True,
+        help="modules that warm interpreters have imported, such as sqlite3,jinja2; learn: those that scripts import",
     )
     pass_authorization: bool = setting(
         values.flag, False, per_script=True, help="give scripts the Authorization field as HTTP_AUTHORIZATION"
@@ -375,6 +383,7 @@ class Config:
         for item in dataclasses.fields(self):
             object.__setattr__(self, item.name, _parse(item.name, getattr(self, item.name), item.name))
         _require_sandbox(self)
+        _require_one_process(self)
 
     def for_script(self, script_path: str) -> Config:
         """The settings that hold for a script.
@@ -433,6 +442,14 @@ def _require_sandbox_for(settings: Mapping[str, Any], sandbox: str | None, place
         if settings.get(name, off) != off:
             what = "network=False" if name == "network" else name
             raise ConfigError(f"{place}{what} needs a sandbox: say sandbox='bwrap' beside it, or leave {name} out")
+
+
+def _require_one_process(config: Config) -> None:
+    """A runner that lends this process to scripts can do so for all of them only."""
+    for section in config.scripts:
+        runner = section.settings.get("runner", config.runner)
+        if "inprocess" in (runner, config.runner) and runner != config.runner:
+            raise ConfigError(f"{section.place}: runner='inprocess' is for all scripts or none: give it outside")
 
 
 def setting_names() -> list[str]:

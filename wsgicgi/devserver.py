@@ -154,6 +154,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tls-cert", metavar="FILE", help="speak HTTPS; the certificate and its chain (PEM)")
     parser.add_argument("--tls-key", metavar="FILE", help="the private key, if it is not in the same file")
     parser.add_argument("--tls-password-file", metavar="FILE", help="holds the password of the private key")
+    parser.add_argument(
+        "--warm",
+        action="store_const",
+        const="warm",
+        dest="runner",
+        help="start Python scripts from interpreters that have started already: --runner warm",
+    )
     parser.add_argument("--open", action="store_true", help="open the site in a browser")
     parser.add_argument("--demo", action="store_true", help="serve a small site that shows scripts at work")
     parser.add_argument("--record", metavar="DIR", help="keep each script's request and response, for replay")

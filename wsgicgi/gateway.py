@@ -233,7 +233,12 @@ class _Gateway:
         cwd: str | None = None,
         software: str = SOFTWARE,
     ) -> None:
-        self.runner = RUNNERS[config.runner]() if runner is None or isinstance(runner, str) else runner
+        self._runners: dict[str, Runner] = {}  # by name; an object that was given starts all scripts
+        if runner is None or isinstance(runner, str):
+            names = {config.runner, *(section.settings.get("runner", config.runner) for section in config.scripts)}
+            self._runners = {name: RUNNERS[name]() for name in names}
+            runner = self._runners[config.runner]
+        self.runner = runner
         self._all_terms = AllTerms(config, base=base)
         self._config = config
         self._proxies = Proxies(config.trusted_proxies, config.proxy_headers)
@@ -256,7 +261,8 @@ class _Gateway:
         """End all scripts that still run, and turn away all that wait for their turn."""
         self._is_closed = True
         self._all_terms.close()
-        self.runner.close()
+        for runner in {self.runner, *self._runners.values()}:
+            runner.close()
 
     def respond(
         self, environ: WSGIEnvironment, start_response: StartResponse, script: Script, *, redirect_app: WSGIApplication
@@ -316,6 +322,7 @@ class _Gateway:
                 identity=run_as,
                 restrictions=terms.restrictions,
                 sandbox=terms.sandbox_of(script),
+                preload=config.preload,
             )
             label = printable(shown(environ.get("SCRIPT_NAME", "") + script.script_path)) or script.file.name
             inquiry = environ["wsgicgi.inquiry"] = Inquiry(environ, script, label, invocation)
@@ -326,7 +333,7 @@ class _Gateway:
             admission = self._admit(environ, terms)
             run.begin_start()
             try:
-                execution = self._start(inquiry, shown(environ.get("PATH_INFO", "")))
+                execution = self._start(inquiry, shown(environ.get("PATH_INFO", "")), self._runner_for(config))
                 exchange = self._exchange(inquiry, execution, terms.limits, admission, run)
             except BaseException:
                 admission.leave()
@@ -422,16 +429,20 @@ class _Gateway:
         timeout = terms.config.queue_timeout
         return admit(terms.pools, environ, label=url, timeout=timeout, is_client_gone=presence(environ))
 
-    def _start(self, inquiry: Inquiry, url: str) -> Execution:
+    def _runner_for(self, config: Config) -> Runner:
+        """What starts the scripts that these settings hold for."""
+        return self._runners.get(config.runner, self.runner)
+
+    def _start(self, inquiry: Inquiry, url: str, runner: Runner) -> Execution:
         invocation, script = inquiry.invocation, inquiry.script
         try:
             try:
-                return self.runner.start(invocation)
+                return runner.start(invocation)
             except OSError as error:
                 if error.errno != errno.ENOEXEC or not is_python(script.command[0]):
                     raise
                 # executable, but without a first line that says by what
-                return self.runner.start(dataclasses.replace(invocation, argv=(sys.executable, *invocation.argv)))
+                return runner.start(dataclasses.replace(invocation, argv=(sys.executable, *invocation.argv)))
         except IdentityRefused as error:
             who = identity.name(invocation.identity)
             raise CannotChangeIdentity(f"{url}: cannot run as {who}: {error.strerror}; nothing was run") from None

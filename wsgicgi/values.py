@@ -312,14 +312,28 @@ def file_names(value: object) -> tuple[str, ...]:
 
 
 #: Ways of starting scripts; ``runners`` has one of each name.
-RUNNER_NAMES = ("spawn", "inprocess")
+RUNNER_NAMES = ("spawn", "warm", "inprocess")
 
 
 def runner(value: object) -> str:
     """The name of a way of starting scripts."""
     if value not in RUNNER_NAMES:
-        raise ValueError("expected 'spawn' (a process each) or 'inprocess' (Python scripts in this process)")
+        raise ValueError(
+            "expected 'spawn' (a process each), 'warm' (Python's from interpreters that have started already)"
+            " or 'inprocess' (Python scripts in this process)"
+        )
     return str(value)
+
+
+def modules(value: object) -> tuple[str, ...] | str:
+    """Names of modules of Python or Perl, or "learn"."""
+    if isinstance(value, str) and value.strip().lower() in ("learn", "none", ""):
+        return "learn" if value.strip().lower() == "learn" else ()
+    found = names(() if value is None else value)
+    for name in found:
+        if not all(part.isidentifier() for part in name.replace("::", ".").split(".")):
+            raise ValueError(f"{name!r} is not the name of a module: write for example 'sqlite3,jinja2', or 'learn'")
+    return found
 
 
 def media_type(value: object) -> str:

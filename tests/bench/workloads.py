@@ -107,16 +107,16 @@ def _hello(script: str, language: str) -> Workload:
     )
 
 
-def _form() -> Workload:
+def _form(script: str, what: str) -> Workload:
     request = Request(
-        target="/cgi-bin/form-py",
+        target=f"/cgi-bin/{script.replace('.', '-')}",
         method="POST",
         fields={"Content-Type": "application/x-www-form-urlencoded"},
         body=FORM,
     )
     return Workload(
-        what="a form posted to Python with usual imports",
-        content=("form.py",),
+        what=what,
+        content=(script,),
         peers=CGI_PEERS,
         unit="requests/s",
         connections=(16,),
@@ -226,7 +226,8 @@ WORKLOADS: Mapping[str, Workload] = {
     "sh-hello": _hello("hello.sh", "sh"),
     "python-hello": _hello("hello.py", "Python"),
     "perl-hello": _hello("hello.pl", "Perl"),
-    "python-form": _form(),
+    "python-form": _form("form.py", "a form posted to Python with usual imports"),
+    "perl-form": _form("form.pl", "a form posted to Perl's CGI.pm"),
     "out": _download("1 GiB out of a script", "out.c", STREAM_PEERS, "/cgi-bin/out-c?bytes={bytes}", None),
     "out-length": _download(
         "1 GiB out of a script, with Content-Length",

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from .base import Execution, ExitStatus, Identity, Invocation, Restrictions, Runner
+from .forkserver import WarmRunner
 from .inprocess import InProcessRunner
 from .spawn import SpawnRunner, SubprocessRunner
 from .warden import IdentityRefused
 
 RUNNERS: Mapping[str, Callable[[], Runner]] = {
     "spawn": SpawnRunner,
+    "warm": WarmRunner,
     "subprocess": SubprocessRunner,
     "inprocess": InProcessRunner,
 }
@@ -26,4 +28,5 @@ __all__ = [
     "Restrictions",
     "Runner",
     "SpawnRunner",
+    "WarmRunner",
 ]

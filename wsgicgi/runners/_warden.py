@@ -38,7 +38,7 @@ if sys.platform != "win32":
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 KILL_GRACE = 3.0  # seconds between SIGTERM and SIGKILL
@@ -352,15 +352,19 @@ def fork(
     return pid
 
 
+def mark_of(environment: dict[bytes, bytes]) -> bytes | None:
+    """What a script's processes are known by: the request's id, unless a client chose that."""
+    name = b"CGI_RUN_ID" if b"CGI_RUN_ID" in environment else b"UNIQUE_ID"
+    mark = environment.get(name)
+    return name + b"=" + mark if mark else None
+
+
 def start(frame: Any, descriptors: Sequence[int]) -> None:
     """Start a script and tell of it."""
     number, argv, environment, cwd, umask, nice, restrictions = frame
     *streams, records = descriptors
     os.set_blocking(records, False)
-    # the request's id, unless a client chose it
-    name = b"CGI_RUN_ID" if b"CGI_RUN_ID" in environment else b"UNIQUE_ID"
-    mark = environment.get(name)
-    script = Script(number, records=records, mark=name + b"=" + mark if mark else None)
+    script = Script(number, records=records, mark=mark_of(environment))
     at = AT_DIRECTORY
     try:
         os.chdir(cwd)  # also where the last one was the same: it may have been renamed
@@ -384,6 +388,11 @@ def start(frame: Any, descriptors: Sequence[int]) -> None:
             os.close(stream)
 
 
+def exit_code(status: int) -> int:
+    """How a process ended, in the way of ``subprocess``; ``os.waitstatus_to_exitcode`` is not in Python 3.8."""
+    return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
 def reap() -> None:
     """Tell of all that have ended; orphans among them are nobody's concern."""
     while True:
@@ -398,7 +407,7 @@ def reap() -> None:
             max_rss = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
             cpu = int((usage.ru_utime + usage.ru_stime) * 1e6)
             script.is_reaped = True
-            script.tell(ENDED, os.waitstatus_to_exitcode(status), max_rss=max_rss, cpu=cpu)
+            script.tell(ENDED, exit_code(status), max_rss=max_rss, cpu=cpu)
             os.close(script.records)
             if script.next_look is None:
                 del scripts[script.number]
@@ -407,11 +416,13 @@ def reap() -> None:
 class Frames:
     """Takes frames from the socket; each brings its descriptors with its first byte."""
 
-    def __init__(self, sock: socket.socket, taken: int) -> None:
+    def __init__(self, sock: socket.socket, taken: int | None) -> None:
         self.sock = sock
         self.taken = 0
-        self.memory = mmap.mmap(taken, TAKEN.size)
-        os.close(taken)  # it was given to be inherited
+        self.memory = None
+        if taken is not None:
+            self.memory = mmap.mmap(taken, TAKEN.size)
+            os.close(taken)  # it was given to be inherited
 
     def take(self) -> tuple[bytes, Any, array.array[int]] | None:
         """The next frame: kind, value, descriptors; None at the end."""
@@ -427,7 +438,8 @@ class Frames:
                 return None
             view = view[size:]
         self.taken += 1
-        TAKEN.pack_into(self.memory, 0, self.taken)
+        if self.memory is not None:
+            TAKEN.pack_into(self.memory, 0, self.taken)
         return kind, marshal.loads(data), descriptors
 
     def _receive_head(self) -> tuple[bytes, array.array[int]]:
@@ -448,8 +460,21 @@ class Frames:
         return data, descriptors
 
 
-def run(sock: socket.socket, taken: int) -> None:
-    """Serve until the server is gone, and then until nothing is left of its scripts."""
+def run(
+    sock: socket.socket,
+    start: Callable[[Any, Sequence[int]], None] = start,
+    after: Callable[[], None] = lambda: None,
+    *,
+    taken: int | None = None,
+) -> None:
+    """Serve until the server is gone, and then until nothing is left of its scripts.
+
+    Args:
+        sock: The socket to the server.
+        start: Starts a script, of a frame and descriptors.
+        after: What else is to be done after each look at the socket.
+        taken: A descriptor of the memory that shows how many frames were taken.
+    """
     woken, waker = os.pipe()
     for descriptor in (woken, waker):
         os.set_blocking(descriptor, False)
@@ -481,6 +506,7 @@ def run(sock: socket.socket, taken: int) -> None:
         for script in ending:
             if script.go_on_ending(now):
                 del scripts[script.number]
+        after()
         if not scripts:
             os.chdir("/")  # holds no directory of a script's back
 
@@ -501,7 +527,7 @@ def main() -> None:
         sock.sendall(RECORD.pack(REFUSED, error.errno or errno.EPERM, 0, 0, 0))
         return
     sock.sendall(RECORD.pack(READY, 0, 0, 0, 0))
-    run(sock, taken)
+    run(sock, taken=taken)
 
 
 if __name__ == "__main__":

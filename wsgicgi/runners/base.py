@@ -76,6 +76,10 @@ _SIGNS: tuple[tuple[str, set[int], tuple[bytes, ...]], ...] = (
 )
 
 
+#: The value of ``preload`` for what scripts turn out to import.
+LEARN = "learn"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invocation:
     """What a script is started with.
@@ -88,6 +92,7 @@ class Invocation:
         identity: Whom it runs as; None: the server's own user.
         restrictions: What it is held to.
         sandbox: A command that runs ``argv`` confined (``sandbox``); none: without one.
+        preload: Modules that a warm parent is to have loaded, or ``LEARN``: what scripts turn out to import.
     """
 
     argv: tuple[str, ...]
@@ -97,6 +102,7 @@ class Invocation:
     identity: Identity | None = None
     restrictions: Restrictions = Restrictions()
     sandbox: tuple[str, ...] = ()
+    preload: tuple[str, ...] | str = ()
 
     def environment(self) -> dict[bytes, bytes]:
         """The environment in bytes, as POSIX systems have it."""

@@ -109,8 +109,27 @@ class Warden:
             BrokenPipeError: The warden is gone; nothing was started.
             OSError: The system refuses; see ``Runner``.
         """
-        restrictions = invocation.restrictions
         number = next(self._numbers)
+        ours, its = _pipes(3)
+        try:
+            stdout, stderr, records = its
+            if self._identity is not None:
+                self._hand_over(invocation.stdin, stdout, stderr)
+            place = self._send(b"S", self._frame(number, invocation), (invocation.stdin, stdout, stderr, records))
+        except BaseException:
+            _close_all(ours)
+            raise
+        finally:
+            _close_all(its)
+        try:
+            pid = self._started(ours[2], place, invocation)
+        except BaseException:
+            _close_all(ours)
+            raise
+        return self._execution(number=number, pid=pid, ours=ours, is_sandboxed=bool(invocation.sandbox))
+
+    def _frame(self, number: int, invocation: Invocation) -> bytes:
+        restrictions = invocation.restrictions
         frame = (
             number,
             [os.fsencode(word) for word in (*invocation.sandbox, *invocation.argv)],
@@ -126,23 +145,7 @@ class Warden:
                 restrictions.max_open_files,
             ),
         )
-        ours, its = _pipes(3)
-        try:
-            stdout, stderr, records = its
-            if self._identity is not None:
-                self._hand_over(invocation.stdin, stdout, stderr)
-            place = self._send(b"S", marshal.dumps(frame), (invocation.stdin, stdout, stderr, records))
-        except BaseException:
-            _close_all(ours)
-            raise
-        finally:
-            _close_all(its)
-        try:
-            pid = self._started(ours[2], place, invocation)
-        except BaseException:
-            _close_all(ours)
-            raise
-        return _Execution(self, number=number, pid=pid, ours=ours, is_sandboxed=bool(invocation.sandbox))
+        return marshal.dumps(frame)
 
     def _hand_over(self, *descriptors: int) -> None:
         """Let scripts open their own standard streams again (/dev/stderr): pipes and files without a name."""
@@ -158,7 +161,7 @@ class Warden:
             if place > self._taken.count():
                 raise BrokenPipeError(errno.EPIPE, "the warden went before it took this")
             # It may have been started; a second time would be worse than not at all.
-            forget(self)
+            self.lose()
             raise OSError(errno.EAGAIN, "what starts scripts was killed meanwhile")
         kind, value, at, *_ = _warden.RECORD.unpack(record)
         if kind == _warden.STARTED:
@@ -166,6 +169,13 @@ class Warden:
         if at == _warden.AT_DIRECTORY:
             raise OSError(value, os.strerror(value), invocation.cwd)
         raise OSError(value, os.strerror(value))
+
+    def _execution(self, *, number: int, pid: int, ours: Sequence[int], is_sandboxed: bool) -> Execution:
+        return _Execution(self, number=number, pid=pid, ours=ours, is_sandboxed=is_sandboxed)
+
+    def lose(self) -> None:
+        """Take it for gone."""
+        forget(self)
 
     def end(self, number: int) -> None:
         """Ask for a script's end, with all that it started."""
@@ -318,7 +328,7 @@ class _Execution:
             return status_of_script(status) if self._is_sandboxed else status
         # the warden has gone, and with it who could have told
         if self.owner == os.getpid():
-            forget(self._warden)
+            self._warden.lose()
             self._kill()
         return ExitStatus(signal=signal.SIGKILL)
 

@@ -1,0 +1,627 @@
+"""The runner ``warm`` on real servers: what it survives, what takes effect when, what goes the cold way."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import servers
+from servers import Server, wait_until
+from sites import Site
+from test_warm_fidelity import Case, become_warm, run, write
+
+from wsgicgi.runners import SpawnRunner, WarmRunner
+from wsgicgi.runners.base import ExitStatus, Identity, Invocation, Restrictions
+from wsgicgi.runners.shebang import Command, parse, plan
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+HEAD = "print('Content-Type: text/plain\\n')\n"
+# A script tells by its parent where it comes from.
+ORIGIN = (
+    HEAD + "import os\nprint('warm' if b'_zygote' in open(f'/proc/{os.getppid()}/cmdline', 'rb').read() else 'cold')\n"
+)
+
+
+def parents_of(pid: int) -> list[int]:
+    """The warm parents among a process's descendants."""
+    found = []
+    for each in servers.descendants(pid):
+        with contextlib.suppress(OSError):
+            if b"_zygote.py" in Path(f"/proc/{each}/cmdline").read_bytes():
+                found.append(each)
+    return found
+
+
+def text_of(server: Server, target: str) -> str:
+    response, body = server.get(target)
+    assert response.status == 200, (response.status, body, server.log)
+    return body.decode()
+
+
+def wait_until_warm(server: Server, target: str = "/cgi-bin/origin.py") -> None:
+    """Until several in a row are warm: each worker of a server has a parent of its own."""
+    wait_until(lambda: all("warm" in text_of(server, target) for _ in range(6)), "scripts are warm", 60)
+
+
+@contextlib.contextmanager
+def warm_server(kind: str, site: Site, tmp_path: Path, *options: str, **env: str) -> Iterator[Server]:
+    settings = {"WSGICGI_RUNNER": "warm", "WSGICGI_PRELOAD": "none", **env}
+    site.python("origin.py", ORIGIN)
+    with servers.serving(kind, site.directory, tmp_path / "server.log", settings, options) as server:
+        yield server
+
+
+# -- on servers
+
+
+@pytest.mark.parametrize("kind", ["gunicorn", "gunicorn-gevent", "waitress"])
+def test_scripts_are_warm_on_each_server(kind: str, site: Site, tmp_path: Path) -> None:
+    """Each worker starts its parent when it needs it; other programs run as ever; nothing outlives the server."""
+    site.sh("shell", "echo 'Content-Type: text/plain'; echo; echo shell")
+    with warm_server(kind, site, tmp_path) as server:
+        assert parents_of(server.process.pid) == []
+        assert text_of(server, "/cgi-bin/shell") == "shell\n"
+        wait_until_warm(server)
+        assert text_of(server, "/cgi-bin/shell") == "shell\n"
+        left = server.pids()
+        server.stop()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left), "all processes have ended", 15)
+
+
+def test_a_parent_dies_with_a_worker_that_is_killed(site: Site, tmp_path: Path) -> None:
+    """It sees the end of its socket; so do the scripts that it runs."""
+    site.python("sleep.py", HEAD + "import sys, time\nsys.stdout.flush()\ntime.sleep(300)")
+    with warm_server("gunicorn", site, tmp_path, "-w", "1") as server:
+        wait_until_warm(server)
+        connection = server.connection()
+        connection.request("GET", "/cgi-bin/sleep.py")
+        connection.getresponse()
+        [worker] = [pid for pid in servers.descendants(server.process.pid) if parent_of(pid) == server.process.pid]
+        below = [pid for pid in servers.descendants(worker) if pid != worker]
+        assert parents_of(worker)
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: not any(is_alive(pid) for pid in below), "the parent and its script have ended", 15)
+        connection.close()
+        wait_until_warm(server)
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def test_workers_are_reloaded_while_scripts_run(site: Site, tmp_path: Path) -> None:
+    """A request that has begun is answered, and new workers have new parents."""
+    site.python(
+        "slow.py",
+        HEAD
+        + "import sys, time, os\nprint('begin', flush=True)\nwhile not os.path.exists('go'): time.sleep(.02)\nprint('end')",
+    )
+    with warm_server("gunicorn", site, tmp_path, "--graceful-timeout", "20") as server:
+        wait_until_warm(server)
+        before = parents_of(server.process.pid)
+        connection = server.connection()
+        connection.request("GET", "/cgi-bin/slow.py")
+        response = connection.getresponse()
+        assert response.readline() == b"begin\n"
+        os.kill(server.process.pid, signal.SIGHUP)
+        wait_until_warm(server)
+        site.file("cgi-bin/go", "")
+        assert response.read() == b"end\n"
+        connection.close()
+        wait_until(lambda: not any(map(is_alive, before)), "the old parents have ended", 20)
+
+
+def test_no_request_is_lost_when_parents_are_killed(site: Site, tmp_path: Path) -> None:
+    """What had not begun begins the cold way; what runs is told by 502; another parent takes its place."""
+    site.python("short.py", HEAD + "print('whole answer')")
+    answers: list[tuple[int, bytes]] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            response, body = server.get("/cgi-bin/short.py")
+            answers.append((response.status, body))
+
+    with warm_server("gunicorn", site, tmp_path) as server:
+        wait_until_warm(server)
+        clients = [threading.Thread(target=ask) for _ in range(4)]
+        for each in clients:
+            each.start()
+        for _ in range(4):
+            victims = parents_of(server.process.pid)
+            count = len(answers)
+            for pid in victims:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            wait_until(lambda count=count: len(answers) > count + 20, "requests are answered", 30)  # type: ignore[misc]
+            wait_until(lambda: parents_of(server.process.pid), "another parent has started", 30)
+        stop.set()
+        for each in clients:
+            each.join()
+        assert "a warm parent" in server.log or "warm parent" in server.log
+    assert {status for status, _ in answers} <= {200, 502}
+    assert all(body == b"whole answer\n" for status, body in answers if status == 200)
+    failed = sum(status != 200 for status, _ in answers)
+    assert failed <= 4 * 4 * 2  # those that were running at a kill
+
+
+def test_limits_are_told_as_for_other_scripts(site: Site, tmp_path: Path) -> None:
+    """Statuses and lines of the log are the same as with ``spawn``."""
+    site.python("cpu.py", "while True: pass")
+    site.python("memory.py", "x = bytearray(2**30)")
+    site.python("files.py", "x = [open('/dev/null') for _ in range(60)]")
+    limits = {"WSGICGI_MAX_CPU": "1", "WSGICGI_MAX_MEMORY": "512M", "WSGICGI_MAX_OPEN_FILES": "40"}
+    found = []
+    for runner in ("spawn", "warm"):
+        (tmp_path / runner).mkdir()
+        with warm_server("waitress", site, tmp_path / runner, **limits, WSGICGI_RUNNER=runner) as server:
+            if runner == "warm":
+                wait_until_warm(server)
+            server.begin_log()
+            statuses = [server.get(f"/cgi-bin/{name}.py")[0].status for name in ("cpu", "memory", "files")]
+            wait_until(lambda: "max_open_files" in server.log, "the log has all")
+            lines = [line for line in server.log.splitlines() if "max_" in line]
+            found.append((statuses, [line.partition("/cgi-bin")[2] for line in lines]))
+    assert found[0] == found[1]
+    assert found[0][0] == [502, 502, 502]
+
+
+@pytest.mark.root_only
+def test_scripts_of_other_identities_have_parents_of_their_own(site: Site, tmp_path: Path) -> None:
+    """A parent runs as its scripts do, from its first instruction on."""
+    for each in (site.directory, *site.directory.parents):
+        if str(each).startswith(("/tmp/", str(tmp_path.parent.parent))):
+            each.chmod(0o755)
+    text = ORIGIN + "print(os.getresuid(), os.getresgid(), os.getgroups())"
+    site.script("identity.py", "#!/usr/bin/python3\n" + text)
+    runner = WarmRunner()
+    script = site.directory / "cgi-bin" / "identity.py"
+    identity = Identity(uid=65534, gid=65534, groups=(65534,))
+    found: list[bytes] = []
+
+    def is_warm() -> bool:
+        null = os.open(os.devnull, os.O_RDONLY)
+        execution = runner.start(
+            Invocation(
+                argv=(str(script),),
+                metavars={"PATH": os.environ["PATH"]},
+                cwd=str(script.parent),
+                stdin=null,
+                identity=identity,
+            )
+        )
+        os.close(null)
+        with os.fdopen(os.dup(execution.stdout), "rb") as stream:
+            found.append(stream.read())
+        assert execution.wait(20) == ExitStatus()
+        execution.close()
+        return b"warm" in found[-1]
+
+    wait_until(is_warm, "it is warm", 30)
+    assert found[0].replace(b"cold", b"warm") == found[-1]
+    assert b"(65534, 65534, 65534) (65534, 65534, 65534) [65534]" in found[-1]
+    [parents] = runner._parents.values()
+    assert parents._current is not None
+    assert b"\nUid:\t65534\t65534\t65534\t65534\n" in Path(f"/proc/{parents._current.pid}/status").read_bytes()
+    runner.close()
+
+
+# -- what takes effect when
+
+
+@pytest.fixture
+def warm() -> Iterator[WarmRunner]:
+    runner = WarmRunner()
+    yield runner
+    runner.close()
+
+
+def test_a_changed_script_is_in_effect_with_the_next_request(warm: WarmRunner, tmp_path: Path) -> None:
+    """Also one of the same size, in the same moment, or that was replaced."""
+    script = write(tmp_path, Case(text="print(1)"))
+    become_warm(warm, script, Case(text=""))
+    for number in range(2, 9):
+        if number % 2:
+            write(tmp_path, Case(text=f"print({number})"))
+        else:
+            (tmp_path / "new").write_text(f"#!{sys.executable}\nprint({number})")
+            (tmp_path / "new").chmod(0o755)
+            os.replace(tmp_path / "new", script)
+        assert run(warm, script, Case(text=""))[0].stdout == f"{number}\n".encode()
+    script.chmod(0o644)
+    with pytest.raises(PermissionError):
+        run(warm, script, Case(text=""))
+    script.unlink()
+    with pytest.raises(FileNotFoundError):
+        run(warm, script, Case(text=""))
+
+
+def test_a_changed_module_of_the_scripts_directory_is_in_effect(warm: WarmRunner, tmp_path: Path) -> None:
+    """Its code is kept in the parent, as long as the file is the same."""
+    case = Case(text="import sibling; print(sibling.x)", siblings={"sibling.py": "x = 1"})
+    script = write(tmp_path, case)
+    for _ in range(4):
+        become_warm(warm, script, case)
+    shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
+    assert run(warm, script, case)[0].stdout == b"1\n"
+    assert not (tmp_path / "__pycache__").exists()  # nothing was compiled
+    (tmp_path / "sibling.py").write_text("x = 22222")
+    outcome, is_warm = run(warm, script, case)
+    assert (outcome.stdout, is_warm) == (b"22222\n", True)
+
+
+def package(site_packages: Path, name: str, text: str) -> Path:
+    file = site_packages / f"{name}.py"
+    file.write_text(text)
+    return file
+
+
+@pytest.fixture
+def venv(tmp_path: Path) -> Path:
+    """A virtual environment without anything."""
+    place = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
+    return place
+
+
+def in_venv(venv: Path, text: str, name: str = "script.py") -> Path:
+    script = venv.parent / name
+    script.write_text(f"#!{venv}/bin/python\n{text}")
+    script.chmod(0o755)
+    return script
+
+
+def site_packages(venv: Path) -> Path:
+    return venv / f"lib/python3.{sys.version_info[1]}/site-packages"
+
+
+def until_warm(runner: WarmRunner, script: Path, preload: tuple[str, ...] | str) -> bytes:
+    """Run a script until it is warm; what it wrote then."""
+    found: list[bytes] = []
+
+    def is_warm() -> bool:
+        outcome, from_parent = run(runner, script, Case(text=""), preload)
+        assert outcome.status == ExitStatus(), outcome
+        found.append(outcome.stdout)
+        return from_parent
+
+    wait_until(is_warm, "the script is warm", 60)
+    return found[-1]
+
+
+def test_a_changed_preloaded_module_is_in_effect_with_the_next_request(venv: Path, warm: WarmRunner) -> None:
+    """The parent that has the old one starts nothing any more."""
+    file = package(site_packages(venv), "mine", "x = 1")
+    script = in_venv(venv, "import sys\nwas_there = 'mine' in sys.modules\nimport mine; print(mine.x, was_there)")
+    assert until_warm(warm, script, ("mine",)) == b"1 True\n"
+    file.write_text("x = 2")
+    assert run(warm, script, Case(text=""), ("mine",))[0].stdout == b"2 False\n"
+    assert until_warm(warm, script, ("mine",)) == b"2 True\n"
+
+
+def test_a_replaced_interpreter_is_in_effect_with_the_next_request(venv: Path, warm: WarmRunner) -> None:
+    """A virtual environment that is made anew, of another version say, has other parents."""
+    script = in_venv(venv, "import sys; print(sys.executable, sys.flags.isolated, 'site' in sys.modules, sys.prefix)")
+    before = until_warm(warm, script, ())
+    (venv / "pyvenv.cfg").write_text((venv / "pyvenv.cfg").read_text() + "\nprompt = new\n")
+    outcome, is_warm = run(warm, script, Case(text=""), ())
+    assert (outcome.stdout, is_warm) == (before, False)
+    assert until_warm(warm, script, ()) == before
+
+
+# -- modules
+
+
+def test_what_scripts_import_is_learned(venv: Path, warm: WarmRunner) -> None:
+    """From the standard library and installed packages; never what is in the script's own directory."""
+    package(site_packages(venv), "installed", "")
+    (venv.parent / "own.py").write_text("")
+    script = in_venv(
+        venv,
+        "import sys\nthere = [n for n in ('installed', 'own', 'csv') if n in sys.modules]\nimport installed, own, csv\nprint(there)",
+    )
+    seen = []
+
+    def has_learned() -> bool:
+        seen.append(run(warm, script, Case(text=""), "learn")[0].stdout)
+        return seen[-1] == b"['installed', 'csv']\n"
+
+    wait_until(has_learned, "modules are learned", 60)
+    assert seen[0] == b"[]\n"
+    assert not any(b"own" in line for line in seen)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            "import threading, time\nthreading.Thread(target=time.sleep, args=(300,), daemon=True).start()",
+            "it starts a thread",
+        ),
+        ("f = open('/dev/null')", "it opens a descriptor"),
+        ("1 / 0", "it cannot be imported: ZeroDivisionError: division by zero"),
+    ],
+    ids=["thread", "descriptor", "exception"],
+)
+def test_a_module_that_cannot_be_shared_is_left_out(
+    text: str, reason: str, venv: Path, warm: WarmRunner, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a line in the log; the others are kept warm."""
+    package(site_packages(venv), "bad", text)
+    script = in_venv(venv, "import sys; print([n for n in ('csv', 'bad', 'wave') if n in sys.modules])")
+    assert until_warm(warm, script, ("csv", "bad", "wave")) == b"['csv', 'wave']\n"
+    [line] = [record.getMessage() for record in caplog.records]
+    assert line == f"{venv}/bin/python: preload: bad is not kept warm: {reason}"
+
+
+def test_a_parent_that_cannot_start_is_not_tried_again_at_once(
+    venv: Path, warm: WarmRunner, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Scripts go the cold way, after one line in the log."""
+    (site_packages(venv) / "sitecustomize.py").write_text(
+        "import sys, os\nif sys.argv and '_zygote' in str(sys.orig_argv):\n    sys.stderr.write('not here\\n'); sys.stderr.flush(); os._exit(1)"
+    )
+    script = in_venv(venv, "print('cold')")
+    for _ in range(2):
+        wait_until(
+            lambda: run(warm, script, Case(text=""), ())[0].stdout == b"cold\n" and caplog.records,
+            "a failure is told",
+            30,
+        )
+    [line] = [record.getMessage() for record in caplog.records]
+    assert line == f"{venv}/bin/python cannot be kept warm (not here): its scripts are started cold"
+    [parents] = warm._parents.values()
+    assert parents._next is None or parents._delay > 1
+
+
+def test_a_parent_that_grows_is_replaced(venv: Path, warm: WarmRunner) -> None:
+    """Code of many scripts is memory too."""
+    package(site_packages(venv), "big", "import gc\n")
+    script = in_venv(venv, "import os; print(os.getppid())")
+    first = until_warm(warm, script, ())
+    large = in_venv(
+        venv,
+        "x = " + repr(list(range(10_000))) + "\n" + "\n".join(f"y{n} = {'a' * 99!r} + str({n})" for n in range(20_000)),
+        "large.py",
+    )
+
+    def is_replaced() -> bool:
+        for number in range(40):
+            shutil.copy(large, copy := large.with_name(f"large{number}.py"))
+            run(warm, copy, Case(text=""), ())
+        outcome, is_warm = run(warm, script, Case(text=""), ())
+        return is_warm and outcome.stdout != first
+
+    wait_until(is_replaced, "another parent is there", 60)
+
+
+def test_imports_of_the_parent_share_nothing_that_was_drawn_by_lot(warm: WarmRunner, tmp_path: Path) -> None:
+    """Two scripts of one parent have different random numbers, names and keys."""
+    case = Case(
+        text="import random, uuid, tempfile, secrets, multiprocessing, json\nprint(json.dumps([random.random(), str(uuid.uuid4()),"
+        " tempfile.mktemp(), secrets.token_hex(), multiprocessing.current_process().authkey.hex()]))"
+    )
+    script = write(tmp_path, case)
+    become_warm(warm, script, case)
+    outcomes = [run(warm, script, case) for _ in range(2)]
+    assert all(is_warm for _, is_warm in outcomes)
+    one, other = (json.loads(outcome.stdout) for outcome, _ in outcomes)
+    assert all(a != b for a, b in zip(one, other, strict=True))
+
+
+def test_globals_never_reach_another_request(warm: WarmRunner, tmp_path: Path) -> None:
+    """What a script does to modules and variables ends with it."""
+    case = Case(
+        text="import json, os, sys\nprint(getattr(json, 'leak', None), os.environ.get('LEAK'), sys.path[0][-4:], 'x' in globals())\n"
+        "json.leak = os.environ['LEAK'] = 'yes'; sys.path.insert(0, 'leak'); x = 1; os.chdir('/')"
+    )
+    script = write(tmp_path, case)
+    become_warm(warm, script, case)
+    assert run(warm, script, case)[0].stdout == run(SpawnRunner(), script, case)[0].stdout
+
+
+def test_memory_of_a_child_is_shared(warm: WarmRunner, tmp_path: Path) -> None:
+    """A parent with the usual imports has less than 40 MiB, a child adds less than 3 MiB."""
+    case = Case(
+        text="import re\nt = open('/proc/self/smaps_rollup').read()\n"
+        "print(sum(int(n) for n in re.findall(r'Private_\\w+:\\s+(\\d+)', t)))"
+    )
+    script = write(tmp_path, case)
+    become_warm(warm, script, case)
+    outcome, is_warm = run(warm, script, case)
+    assert is_warm
+    assert int(outcome.stdout) < 3 * 1024
+    [parents] = warm._parents.values()
+    assert parents._current is not None
+    status = Path(f"/proc/{parents._current.pid}/status").read_text()
+    assert int(status.partition("VmRSS:")[2].split()[0]) < 40 * 1024
+
+
+# -- interpreters
+
+
+def interpreters() -> list[str]:
+    names = [f"python3.{minor}" for minor in range(8, 16)]
+    places = [*os.environ["PATH"].split(":"), *map(str, Path.home().glob(".pyenv/versions/*/bin"))]
+    found = {name: shutil.which(name, path=":".join(places)) for name in names}
+    return [path for path in found.values() if path]
+
+
+@pytest.mark.parametrize("interpreter", interpreters(), ids=lambda path: Path(path).name)
+def test_each_interpreter_keeps_its_own_scripts_warm(interpreter: str, warm: WarmRunner, tmp_path: Path) -> None:
+    """From 3.8 on; it needs nothing of ours."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"#!{interpreter}\nimport sys, traceback\nprint(sys.version, sys.path, sys.argv, {{k: v for k, v in globals().items() if k[:2] != '__b'"
+        " and k != '__loader__'}.keys())\ntraceback.print_stack()\nprint(sys.stdin, sys.stdout, sys.stderr, sys.flags)\nclass A:\n"
+        "    def __del__(self): print('del')\na = A()\ndef f(): {}['k']\nf()\n"
+    )
+    script.chmod(0o755)
+    expected, _ = run(SpawnRunner(), script, Case(text=""))
+    found = become_warm(warm, script, Case(text=""))
+    assert found == expected
+    assert found.status == ExitStatus(code=1)
+
+
+# -- what the cold way is for
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b"#!/usr/bin/python3", Command(program="/usr/bin/python3", options=(), is_sought=False)),
+        (b"#! /usr/bin/python3.12 -uE ", Command(program="/usr/bin/python3.12", options=("-uE",), is_sought=False)),
+        (b"#!/usr/bin/env python3", Command(program="python3", options=(), is_sought=True)),
+        (b"#!/usr/bin/env -S python3 -u -E", Command(program="python3", options=("-u", "-E"), is_sought=True)),
+        (b"#!/venv/bin/python", Command(program="/venv/bin/python", options=(), is_sought=False)),
+        (b"#!/usr/bin/python3 -u -E", None),
+        (b"#!/usr/bin/python3 -i", None),
+        (b"#!/usr/bin/python3 -m", None),
+        (b"#!/usr/bin/python3 -c", None),
+        (b"#!/usr/bin/python3 -x", None),
+        (b"#!/usr/bin/python3 -v", None),
+        (b"#!/usr/bin/python2", None),
+        (b"#!/usr/bin/pypy3", None),
+        (b"#!/usr/bin/perl", None),
+        (b"#!python3", None),
+        (b"#!/usr/bin/env", None),
+        (b"#!/usr/bin/env -i python3", None),
+        (b"#!/usr/bin/env -S python3 '-u'", None),
+        (b"#!/usr/bin/env A=1 python3", None),
+        (b"#!/usr/bin/env /usr/bin/python3", None),
+        (b"#!/usr/bin/python3\r", None),
+        (b"#!/usr/bin/p\xc3\xbfthon3", None),
+        (b"\x7fELF", None),
+        (b"", None),
+    ],
+    ids=lambda value: value.decode("latin-1") if isinstance(value, bytes) else "",
+)
+def test_first_lines_are_read_as_the_kernel_reads_them(line: bytes, expected: Command | None) -> None:
+    """What is not plainly a Python with options of a whole process is left to the kernel (execve(2), env(1))."""
+    assert parse(line + b"\nprint()\n") == expected
+    assert parse(line) is None  # cut off
+
+
+def test_an_interpreter_is_found_on_the_scripts_own_path(tmp_path: Path) -> None:
+    """As env(1) finds it; a script in its place, such as pyenv's, may choose another each time."""
+    script = tmp_path / "script"
+    script.write_text("#!/usr/bin/env python3\n")
+    script.chmod(0o755)
+    (tmp_path / "shims").mkdir()
+    (tmp_path / "shims" / "python3").write_text('#!/bin/sh\nexec /usr/bin/python3 "$@"\n')
+    (tmp_path / "shims" / "python3").chmod(0o755)
+
+    def interpreter(path: str) -> str | None:
+        found = plan(
+            Invocation(argv=(str(script), "word"), metavars={"PATH": path, "QUERY_STRING": "x"}, cwd="/", stdin=0)
+        )
+        return found and found.kind.interpreter
+
+    there = str(Path(sys.executable).parent)
+    assert interpreter(f"{tmp_path}:{there}:/usr/bin") == f"{there}/python3"
+    assert interpreter(f"{tmp_path}/shims:{there}") is None
+    assert interpreter(f":{there}") is None
+    assert interpreter(str(tmp_path)) is None
+
+
+def test_what_a_request_brings_makes_no_other_kind(tmp_path: Path) -> None:
+    """Scripts of one kind have the same variables, but for meta-variables."""
+    script = tmp_path / "script"
+    script.write_text(f"#!{sys.executable}\n")
+
+    def kind(**metavars: str) -> object:
+        found = plan(Invocation(argv=(str(script),), metavars={"PATH": "/bin", **metavars}, cwd="/", stdin=0))
+        assert found is not None
+        return found.kind
+
+    assert kind(HTTP_X="1", REMOTE_ADDR="::1", PATH_INFO="/x", UNIQUE_ID="1") == kind(CONTENT_LENGTH="3", HTTPS="on")
+    assert kind(LANG="C") != kind(LANG="C.UTF-8")
+    assert kind(MY="1") != kind()
+
+
+def test_what_is_not_for_warm_starts_goes_the_cold_way(tmp_path: Path) -> None:
+    """A sandbox, an interpreter that asks for more at its end, a directory that decides what is imported."""
+    script = tmp_path / "script"
+    script.write_text(f"#!{sys.executable}\n")
+    for options in ({"sandbox": ("bwrap",)}, {"metavars": {"PYTHONINSPECT": "1"}}, {"metavars": {"PYTHONPATH": "lib"}}):
+        given = {"argv": (str(script),), "metavars": {}, "cwd": "/", "stdin": 0, **options}
+        assert plan(Invocation(**given)) is None  # type: ignore[arg-type]
+
+
+def test_more_kinds_than_there_is_room_for_go_the_cold_way(warm: WarmRunner, tmp_path: Path) -> None:
+    """So that variables of many values do not fill the memory with parents."""
+    script = write(tmp_path, Case(text="print(1)"))
+    for number in range(12):
+        assert run(warm, script, Case(text="", variables={"KIND": str(number)}))[0].stdout == b"1\n"
+    assert len(warm._parents) == 8
+
+
+def test_a_script_may_have_another_runner(site: Site, tmp_path: Path) -> None:
+    """In a section of the configuration file."""
+    site.python("cold.py", ORIGIN)
+    (tmp_path / "config.toml").write_text(
+        "runner = 'warm'\npreload = ['json']\n[[script]]\nmatch = '/cgi-bin/cold.py'\nrunner = 'spawn'\n"
+    )
+    site.python("origin.py", ORIGIN)
+    env = {"WSGICGI_CONFIG": str(tmp_path / "config.toml")}
+    with servers.serving("waitress", site.directory, tmp_path / "log", env) as server:
+        wait_until_warm(server)
+        assert text_of(server, "/cgi-bin/cold.py") == "cold\n"
+
+
+def test_the_dev_server_has_an_option(site: Site, tmp_path: Path) -> None:
+    """wsgicgi-dev --warm."""
+    site.python("origin.py", ORIGIN)
+    with servers.serving("dev", site.directory, tmp_path / "log", {}, ["--warm"]) as server:
+        wait_until_warm(server)
+
+
+def test_a_broken_program_says_the_same(warm: WarmRunner, tmp_path: Path) -> None:
+    """An interpreter or a directory that is not there is refused as the system refuses it."""
+    script = write(tmp_path, Case(text="print(1)"))
+    become_warm(warm, script, Case(text=""))
+    null = os.open(os.devnull, os.O_RDONLY)
+    good = Invocation(
+        argv=(str(script),), metavars={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}, cwd="/no/such", stdin=null
+    )
+    for runner in (SpawnRunner(), warm):
+        with pytest.raises(FileNotFoundError) as caught:
+            runner.start(good)
+        assert caught.value.filename == "/no/such"
+    os.close(null)
+
+
+def test_restrictions_that_the_system_refuses_are_told(warm: WarmRunner, tmp_path: Path) -> None:
+    """A script never runs with less than it was to be held to."""
+    script = write(tmp_path, Case(text="import resource; print(resource.getrlimit(resource.RLIMIT_CPU))"))
+    case = Case(text="", restrictions=Restrictions(max_cpu=7))
+    become_warm(warm, script, case)
+    assert run(warm, script, case)[0].stdout == b"(7, 8)\n"
+
+
+def test_the_code_for_other_interpreters_is_within_their_grammar() -> None:
+    """3.8 is the oldest that is kept warm."""
+    import ast
+
+    for name in ("_zygote", "_forking", "_warden"):
+        spec = importlib.util.find_spec(f"wsgicgi.runners.{name}")
+        assert spec is not None and spec.origin is not None
+        ast.parse(Path(spec.origin).read_text(), feature_version=(3, 8))
