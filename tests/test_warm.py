@@ -1,3 +1,4 @@
+# ruff: noqa: E501  # scripts are in one line of text
 """The runner ``warm`` on real servers: what it survives, what takes effect when, what goes the cold way."""
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /pro
 
 HEAD = "print('Content-Type: text/plain\\n')\n"
 # A script tells by its parent where it comes from.
-ORIGIN = HEAD + "import os\nprint('warm' if b'_zygote' in open(f'/proc/{os.getppid()}/cmdline', 'rb').read() else 'cold')\n"
+ORIGIN = (
+    HEAD + "import os\nprint('warm' if b'_zygote' in open(f'/proc/{os.getppid()}/cmdline', 'rb').read() else 'cold')\n"
+)
 
 
 def parents_of(pid: int) -> list[int]:
@@ -108,7 +111,9 @@ def is_alive(pid: int) -> bool:
 def test_workers_are_reloaded_while_scripts_run(site: Site, tmp_path: Path) -> None:
     """A request that has begun is answered, and new workers have new parents."""
     site.python(
-        "slow.py", HEAD + "import sys, time, os\nprint('begin', flush=True)\nwhile not os.path.exists('go'): time.sleep(.02)\nprint('end')"
+        "slow.py",
+        HEAD
+        + "import sys, time, os\nprint('begin', flush=True)\nwhile not os.path.exists('go'): time.sleep(.02)\nprint('end')",
     )
     with warm_server("gunicorn", site, tmp_path, "--graceful-timeout", "20") as server:
         wait_until_warm(server)
@@ -173,7 +178,7 @@ def test_limits_are_told_as_for_other_scripts(site: Site, tmp_path: Path) -> Non
                 wait_until_warm(server)
             server.begin_log()
             statuses = [server.get(f"/cgi-bin/{name}.py")[0].status for name in ("cpu", "memory", "files")]
-            wait_until(lambda: "max_open_files" in server.log, "the log has all")  # noqa: B023
+            wait_until(lambda: "max_open_files" in server.log, "the log has all")
             lines = [line for line in server.log.splitlines() if "max_" in line]
             found.append((statuses, [line.partition("/cgi-bin")[2] for line in lines]))
     assert found[0] == found[1]
@@ -197,7 +202,11 @@ def test_scripts_of_other_identities_have_parents_of_their_own(site: Site, tmp_p
         null = os.open(os.devnull, os.O_RDONLY)
         execution = runner.start(
             Invocation(
-                argv=(str(script),), metavars={"PATH": os.environ["PATH"]}, cwd=str(script.parent), stdin=null, identity=identity
+                argv=(str(script),),
+                metavars={"PATH": os.environ["PATH"]},
+                cwd=str(script.parent),
+                stdin=null,
+                identity=identity,
             )
         )
         os.close(null)
@@ -327,7 +336,8 @@ def test_what_scripts_import_is_learned(venv: Path, warm: WarmRunner) -> None:
     package(site_packages(venv), "installed", "")
     (venv.parent / "own.py").write_text("")
     script = in_venv(
-        venv, "import sys\nthere = [n for n in ('installed', 'own', 'csv') if n in sys.modules]\nimport installed, own, csv\nprint(there)"
+        venv,
+        "import sys\nthere = [n for n in ('installed', 'own', 'csv') if n in sys.modules]\nimport installed, own, csv\nprint(there)",
     )
     seen = []
 
@@ -343,7 +353,10 @@ def test_what_scripts_import_is_learned(venv: Path, warm: WarmRunner) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("import threading, time\nthreading.Thread(target=time.sleep, args=(300,), daemon=True).start()", "it starts a thread"),
+        (
+            "import threading, time\nthreading.Thread(target=time.sleep, args=(300,), daemon=True).start()",
+            "it starts a thread",
+        ),
         ("f = open('/dev/null')", "it opens a descriptor"),
         ("1 / 0", "it cannot be imported: ZeroDivisionError: division by zero"),
     ],
@@ -370,7 +383,9 @@ def test_a_parent_that_cannot_start_is_not_tried_again_at_once(
     script = in_venv(venv, "print('cold')")
     for _ in range(2):
         wait_until(
-            lambda: run(warm, script, Case(text=""), ())[0].stdout == b"cold\n" and caplog.records, "a failure is told", 30
+            lambda: run(warm, script, Case(text=""), ())[0].stdout == b"cold\n" and caplog.records,
+            "a failure is told",
+            30,
         )
     [line] = [record.getMessage() for record in caplog.records]
     assert line == f"{venv}/bin/python cannot be kept warm (not here): its scripts are started cold"
@@ -383,7 +398,11 @@ def test_a_parent_that_grows_is_replaced(venv: Path, warm: WarmRunner) -> None:
     package(site_packages(venv), "big", "import gc\n")
     script = in_venv(venv, "import os; print(os.getppid())")
     first = until_warm(warm, script, ())
-    large = in_venv(venv, "x = " + repr(list(range(10_000))) + "\n" + "\n".join(f"y{n} = {'a' * 99!r} + str({n})" for n in range(20_000)), "large.py")
+    large = in_venv(
+        venv,
+        "x = " + repr(list(range(10_000))) + "\n" + "\n".join(f"y{n} = {'a' * 99!r} + str({n})" for n in range(20_000)),
+        "large.py",
+    )
 
     def is_replaced() -> bool:
         for number in range(40):
@@ -508,11 +527,13 @@ def test_an_interpreter_is_found_on_the_scripts_own_path(tmp_path: Path) -> None
     script.write_text("#!/usr/bin/env python3\n")
     script.chmod(0o755)
     (tmp_path / "shims").mkdir()
-    (tmp_path / "shims" / "python3").write_text("#!/bin/sh\nexec /usr/bin/python3 \"$@\"\n")
+    (tmp_path / "shims" / "python3").write_text('#!/bin/sh\nexec /usr/bin/python3 "$@"\n')
     (tmp_path / "shims" / "python3").chmod(0o755)
 
     def interpreter(path: str) -> str | None:
-        found = plan(Invocation(argv=(str(script), "word"), metavars={"PATH": path, "QUERY_STRING": "x"}, cwd="/", stdin=0))
+        found = plan(
+            Invocation(argv=(str(script), "word"), metavars={"PATH": path, "QUERY_STRING": "x"}, cwd="/", stdin=0)
+        )
         return found and found.kind.interpreter
 
     there = str(Path(sys.executable).parent)
@@ -579,7 +600,9 @@ def test_a_broken_program_says_the_same(warm: WarmRunner, tmp_path: Path) -> Non
     script = write(tmp_path, Case(text="print(1)"))
     become_warm(warm, script, Case(text=""))
     null = os.open(os.devnull, os.O_RDONLY)
-    good = Invocation(argv=(str(script),), metavars={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}, cwd="/no/such", stdin=null)
+    good = Invocation(
+        argv=(str(script),), metavars={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}, cwd="/no/such", stdin=null
+    )
     for runner in (SpawnRunner(), warm):
         with pytest.raises(FileNotFoundError) as caught:
             runner.start(good)

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  # scripts are in one line of text
 """A script from a warm parent cannot tell it from ``python script.py``: both print the same, byte for byte.
 
 Each script runs over ``spawn`` and over ``warm``, with everything imported beforehand that usual scripts import; what
@@ -182,7 +183,20 @@ print(sys.argv, sys.path, sys.orig_argv, sys.executable, sys.prefix, sys.base_pr
             "import warnings; warnings.warn('hm', DeprecationWarning)\nprint(sys.getdefaultencoding(), sys.stdout.encoding)",
             options=option,
         )
-        for option in ("-u", "-E", "-s", "-I", "-B", "-O", "-OO", "-bb", "-Wignore", "-Werror::UserWarning", "-P", "-uE")
+        for option in (
+            "-u",
+            "-E",
+            "-s",
+            "-I",
+            "-B",
+            "-O",
+            "-OO",
+            "-bb",
+            "-Wignore",
+            "-Werror::UserWarning",
+            "-P",
+            "-uE",
+        )
     },
     "option -X utf8": Case(text="import sys; print(sys.flags, sys._xoptions)", options="-Xutf8"),
     "options -X dev": Case(text="import sys; print(sys.flags, sys._xoptions)", options="-Xdev"),
@@ -220,14 +234,13 @@ print(sys.argv, sys.path, sys.orig_argv, sys.executable, sys.prefix, sys.base_pr
     "faulthandler": Case(text="import faulthandler, os; faulthandler.enable(); os.kill(os.getpid(), 11)"),
     "exception": Case(text="def f(x):\n    return 1 / x\n\nprint('before')\nf(0)"),
     "exception with carets": Case(text="a = {'b': [1]}\nprint(a['b'][3] + a['c'])"),
-    "exception chain": Case(
-        text="try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    raise ValueError('x') from e"
-    ),
+    "exception chain": Case(text="try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    raise ValueError('x') from e"),
     "exception group": Case(text="raise ExceptionGroup('g', [ValueError(1), TypeError(2)])"),
     "exception with notes": Case(text="e = ValueError('v'); e.add_note('note'); raise e"),
     "exception in a sibling": Case(text="import sibling", siblings={"sibling.py": "x = 1\nx / 0"}),
     "exception through a sibling": Case(
-        text="import sibling\nsibling.f()", siblings={"sibling.py": "def f():\n    g()\ndef g():\n    raise KeyError('k')"}
+        text="import sibling\nsibling.f()",
+        siblings={"sibling.py": "def f():\n    g()\ndef g():\n    raise KeyError('k')"},
     ),
     "syntax error in a sibling": Case(text="import sibling", siblings={"sibling.py": "x = (\n"}),
     "import error": Case(text="import no_such_module"),
@@ -239,14 +252,18 @@ print(sys.argv, sys.path, sys.orig_argv, sys.executable, sys.prefix, sys.base_pr
     "keyboard interrupt raised": Case(text="raise KeyboardInterrupt('x')"),
     "generator exit": Case(text="raise GeneratorExit"),
     "memory error": Case(text="raise MemoryError"),
-    "recursion": Case(text="def f(): f()\ntry: f()\nexcept RecursionError as e: print(e)\nimport sys; print(sys.getrecursionlimit())"),
+    "recursion": Case(
+        text="def f(): f()\ntry: f()\nexcept RecursionError as e: print(e)\nimport sys; print(sys.getrecursionlimit())"
+    ),
     "recursion uncaught": Case(text="def f(): f()\nf()"),
     "stack": Case(
         text="import sys, inspect, traceback\nprint(sys._getframe().f_back, len(inspect.stack()))\ntraceback.print_stack()\n"
         "print(sys.exc_info(), hasattr(sys, 'last_value'), hasattr(sys, 'last_traceback'))\n"
         "def f(): traceback.print_stack()\nf()"
     ),
-    "warning": Case(text="import warnings\nwarnings.warn('hm')\nwarnings.warn('hm', stacklevel=2)\nprint(warnings.filters)"),
+    "warning": Case(
+        text="import warnings\nwarnings.warn('hm')\nwarnings.warn('hm', stacklevel=2)\nprint(warnings.filters)"
+    ),
     "deprecation warning": Case(text="import warnings\nwarnings.warn('old', DeprecationWarning)\n__import__('imp')"),
     "resource warning": Case(text="open('/dev/null')", options="-Wdefault"),
     "hooks": Case(
@@ -288,7 +305,9 @@ print(sys.argv, sys.path, sys.orig_argv, sys.executable, sys.prefix, sys.base_pr
     "daemon thread": Case(
         text="import threading, time\nthreading.Thread(target=time.sleep, args=(300,), daemon=True).start()\nprint('x')"
     ),
-    "exception in a thread": Case(text="import threading\nt = threading.Thread(target=lambda: 1/0)\nt.start(); t.join()"),
+    "exception in a thread": Case(
+        text="import threading\nt = threading.Thread(target=lambda: 1/0)\nt.start(); t.join()"
+    ),
     "exit in a thread": Case(text="import threading, sys\nt = threading.Thread(target=sys.exit)\nt.start(); t.join()"),
     "thread after exception": Case(
         text="import threading, time\ndef f():\n    time.sleep(.1); print('late')\nthreading.Thread(target=f).start()\n1/0"
@@ -309,7 +328,9 @@ print(sys.argv, sys.path, sys.orig_argv, sys.executable, sys.prefix, sys.base_pr
         text="import multiprocessing as m\ndef f(x): print('in', x, flush=True)\nif __name__ == '__main__':\n"
         "    p = m.get_context('forkserver').Process(target=f, args=(1,)); p.start(); p.join(); print(p.exitcode)"
     ),
-    "pickle": Case(text="import pickle\nclass A: pass\nprint(type(pickle.loads(pickle.dumps(A()))) is A, A.__module__)"),
+    "pickle": Case(
+        text="import pickle\nclass A: pass\nprint(type(pickle.loads(pickle.dumps(A()))) is A, A.__module__)"
+    ),
     "asyncio": Case(
         text="import asyncio\nasync def f():\n    await asyncio.sleep(0.01)\n    p = await asyncio.create_subprocess_exec('echo', 'hi')\n"
         "    await p.wait()\n    return 5\nprint(asyncio.run(f()))"
@@ -321,7 +342,9 @@ print(sys.argv, sys.path, sys.orig_argv, sys.executable, sys.prefix, sys.base_pr
     "fork and fall off the end": Case(
         text="import os\npid = os.fork()\nprint('parent' if pid else 'child')\nif pid: os.waitpid(pid, 0)"
     ),
-    "exec": Case(text="import os, sys\nprint('x', flush=True)\nos.execv('/bin/sh', ['sh', '-c', 'echo $QUERY_STRING; exit 5'])"),
+    "exec": Case(
+        text="import os, sys\nprint('x', flush=True)\nos.execv('/bin/sh', ['sh', '-c', 'echo $QUERY_STRING; exit 5'])"
+    ),
     "exec of itself": Case(
         text="import os, sys\nif len(sys.argv) == 1:\n    os.execv(sys.executable, [sys.executable, *sys.argv, 'again'])\nprint(sys.argv)"
     ),
@@ -361,7 +384,9 @@ print(sys.argv, sys.path, sys.orig_argv, sys.executable, sys.prefix, sys.base_pr
     "too large a file": Case(
         text="f = open('large', 'wb')\nf.write(bytes(2**21)); f.close()", restrictions=Restrictions(max_file_size=2**20)
     ),
-    "too many files": Case(text="x = [open('/dev/null') for n in range(60)]", restrictions=Restrictions(max_open_files=40)),
+    "too many files": Case(
+        text="x = [open('/dev/null') for n in range(60)]", restrictions=Restrictions(max_open_files=40)
+    ),
     "streams": Case(
         text="import sys\nfor n in ('stdin', 'stdout', 'stderr'):\n    s = getattr(sys, n)\n    print(s, s is getattr(sys, f'__{n}__'),"
         " s.encoding, s.errors, s.line_buffering, s.write_through, s.newlines, s.isatty(), s.fileno(), s.buffer, s.buffer.raw, s.mode)\n"
@@ -373,7 +398,8 @@ print(sys.argv, sys.path, sys.orig_argv, sys.executable, sys.prefix, sys.base_pr
         stdin=__file__,
     ),
     "streams on nothing": Case(
-        text="import sys\ns = sys.stdin\nprint(s.seekable(), s.isatty(), s.buffer, s.mode, repr(s.read()))", stdin="/dev/null"
+        text="import sys\ns = sys.stdin\nprint(s.seekable(), s.isatty(), s.buffer, s.mode, repr(s.read()))",
+        stdin="/dev/null",
     ),
     **{
         f"encoding {' '.join(f'{k}={v}' for k, v in variables.items())}": Case(
@@ -413,9 +439,13 @@ print(sys.argv, sys.path, sys.orig_argv, sys.executable, sys.prefix, sys.base_pr
         text="import time, datetime; print(time.tzname, time.localtime(0), datetime.datetime.fromtimestamp(0))",
         variables={"TZ": "Asia/Tokyo"},
     ),
-    "input": Case(text="print(input('? '))\nprint(input())\ntry: input()\nexcept EOFError as e: print(repr(e))", stdin=b"a\r\nb\n"),
+    "input": Case(
+        text="print(input('? '))\nprint(input())\ntry: input()\nexcept EOFError as e: print(repr(e))", stdin=b"a\r\nb\n"
+    ),
     "stdin by lines": Case(text="import sys\nfor l in sys.stdin: print(repr(l))", stdin=b"a\r\nb\rc\nd"),
-    "stdin bytes": Case(text="import sys\nprint(sys.stdin.buffer.read(3), sys.stdin.buffer.raw.read())", stdin=b"abcdef" * 2000),
+    "stdin bytes": Case(
+        text="import sys\nprint(sys.stdin.buffer.read(3), sys.stdin.buffer.raw.read())", stdin=b"abcdef" * 2000
+    ),
     "stdin by descriptor": Case(text="import os\nprint(os.read(0, 3), os.read(0, 100))", stdin=b"abcdef"),
     "stdin opened anew": Case(text="print(open('/dev/stdin').read())", stdin=b"abcdef"),
     "stdout opened anew": Case(text="open('/dev/stdout', 'w').write('x\\n'); open('/dev/stderr', 'w').write('y\\n')"),
@@ -426,17 +456,24 @@ print(sys.argv, sys.path, sys.orig_argv, sys.executable, sys.prefix, sys.base_pr
         text="import sys, io\nsys.stdout = io.TextIOWrapper(sys.stdout.buffer, 'utf-16', newline='\\r\\n')\nprint('\\u20ac')"
     ),
     "stdout detached": Case(text="import sys\nb = sys.stdout.detach()\nb.write(b'bytes')"),
-    "stdout reconfigured": Case(text="import sys\nsys.stdout.reconfigure(encoding='latin-1', line_buffering=True)\nprint('\\xe9')"),
+    "stdout reconfigured": Case(
+        text="import sys\nsys.stdout.reconfigure(encoding='latin-1', line_buffering=True)\nprint('\\xe9')"
+    ),
     "stdout is None": Case(text="import sys\nprint('x')\nsys.stdout = None\nprint('y')"),
     "stdout and stderr mixed": Case(
         text="import sys\nprint('a'); print('b', file=sys.stderr); sys.stdout.buffer.write(b'c'); sys.stderr.write('no newline')"
     ),
     "unencodable": Case(text="print('\\udc80\\ud800')", variables={"PYTHONIOENCODING": "utf-8"}),
-    "large output": Case(text="import sys\nfor n in range(100): sys.stdout.write('x' * 99999)\nsys.stdout.buffer.write(b'y' * 10**6)"),
+    "large output": Case(
+        text="import sys\nfor n in range(100): sys.stdout.write('x' * 99999)\nsys.stdout.buffer.write(b'y' * 10**6)"
+    ),
     "buffering": Case(
         text="import os, sys\nprint('buffered')\nos.write(1, b'direct\\n')\nsys.stdout.write('y' * 9000)\nos.write(1, b'direct')"
     ),
-    "argument clinic": Case(text="import argparse\np = argparse.ArgumentParser()\np.add_argument('x', type=int)\np.parse_args()", words=("a",)),
+    "argument clinic": Case(
+        text="import argparse\np = argparse.ArgumentParser()\np.add_argument('x', type=int)\np.parse_args()",
+        words=("a",),
+    ),
     "logging": Case(
         text="import logging\nlogging.basicConfig(level=10, format='%(name)s %(pathname)s %(lineno)d %(funcName)s %(processName)s %(message)s')\n"
         "logging.info('x')\nlogging.getLogger('a').exception('y', stacklevel=1)\nlogging.warning('w')"
@@ -454,16 +491,29 @@ print(sys.argv, sys.path, sys.orig_argv, sys.executable, sys.prefix, sys.base_pr
     "modules of a new interpreter": Case(
         text="import sys\nprint([n for n in ('cgi', 'xml', '_warden', 'wsgicgi', 'decimal_', 'forkserver') if n in sys.modules])"
     ),
-    "runpy": Case(text="import runpy\nprint(runpy.run_path('other.py', run_name='other')['x'])", siblings={"other.py": "x = __name__"}),
+    "runpy": Case(
+        text="import runpy\nprint(runpy.run_path('other.py', run_name='other')['x'])",
+        siblings={"other.py": "x = __name__"},
+    ),
     "sibling": Case(
         text="import sibling, package.module, importlib\nprint(sibling, sibling.__file__, sibling.__spec__, package.module.x, sibling.__cached__)\n"
         "importlib.reload(sibling)\nimport inspect; print(inspect.getsource(sibling.f))",
-        siblings={"sibling.py": "print('imported', __name__)\ndef f(): pass\n", "package/__init__.py": "", "package/module.py": "x = 7"},
+        siblings={
+            "sibling.py": "print('imported', __name__)\ndef f(): pass\n",
+            "package/__init__.py": "",
+            "package/module.py": "x = 7",
+        },
     ),
-    "sibling with the name of a loaded module": Case(text="import json; print(json)", siblings={"json.py": "x = 1"}, is_warm=False),
-    "directory with the name of a loaded module": Case(text="import json; print(json.dumps(1))", siblings={"json/data.txt": ""}),
+    "sibling with the name of a loaded module": Case(
+        text="import json; print(json)", siblings={"json.py": "x = 1"}, is_warm=False
+    ),
+    "directory with the name of a loaded module": Case(
+        text="import json; print(json.dumps(1))", siblings={"json/data.txt": ""}
+    ),
     "itself imported": Case(text="print(__name__)\nimport script"),
-    "linecache": Case(text="import linecache, inspect, sys\ndef f():\n    return 1\nprint(inspect.getsource(f), linecache.getline(__file__, 2))"),
+    "linecache": Case(
+        text="import linecache, inspect, sys\ndef f():\n    return 1\nprint(inspect.getsource(f), linecache.getline(__file__, 2))"
+    ),
     "locals at the top": Case(text="print(locals() is globals(), vars() is globals())"),
     "exec and eval": Case(text="exec('x = 1'); print(eval('x'), compile('1', 'f', 'eval').co_flags)"),
     "doctest": Case(text='"""\n>>> 1 + 1\n3\n"""\nimport doctest; doctest.testmod()'),
@@ -471,38 +521,60 @@ print(sys.argv, sys.path, sys.orig_argv, sys.executable, sys.prefix, sys.base_pr
         text="import unittest, sys\nclass T(unittest.TestCase):\n    def test(self): self.assertEqual(1, 1)\n"
         "unittest.main(verbosity=0, exit=True, testRunner=unittest.TextTestRunner(stream=open('/dev/null', 'w')))"
     ),
-    "tracing": Case(text="import sys\nn = []\nsys.settrace(lambda *a: n.append(a[1]))\ndef f(): pass\nf()\nsys.settrace(None)\nprint(n)"),
+    "tracing": Case(
+        text="import sys\nn = []\nsys.settrace(lambda *a: n.append(a[1]))\ndef f(): pass\nf()\nsys.settrace(None)\nprint(n)"
+    ),
     "contextvars": Case(text="import contextvars; print(list(contextvars.copy_context()))"),
     "dataclass, enum, typing": Case(
         text="import dataclasses, enum, typing\n@dataclasses.dataclass\nclass A: x: int = 1\nclass E(enum.Enum): A = 1\n"
         "print(A(), E.A, typing.get_type_hints(A), A.__module__, E.__module__, type('N', (), {}).__module__)\n"
         "import collections; print(collections.namedtuple('P', 'x').__module__)"
     ),
-    "sqlite3": Case(text="import sqlite3\nc = sqlite3.connect('db')\nc.execute('create table t (x)')\nc.execute('insert into t values (1)')\nc.commit()\nprint(c.execute('select * from t').fetchall())"),
+    "sqlite3": Case(
+        text="import sqlite3\nc = sqlite3.connect('db')\nc.execute('create table t (x)')\nc.execute('insert into t values (1)')\nc.commit()\nprint(c.execute('select * from t').fetchall())"
+    ),
     "form": Case(
         text="import cgi\nf = cgi.FieldStorage()\nprint(f, f.getfirst('name'), f['file'].filename, f['file'].file.read())",
         options="-Wignore",
-        variables={"REQUEST_METHOD": "POST", "CONTENT_TYPE": "multipart/form-data; boundary=x", "CONTENT_LENGTH": "167"},
+        variables={
+            "REQUEST_METHOD": "POST",
+            "CONTENT_TYPE": "multipart/form-data; boundary=x",
+            "CONTENT_LENGTH": "167",
+        },
         stdin=b'--x\r\nContent-Disposition: form-data; name="name"\r\n\r\nAda\r\n--x\r\nContent-Disposition: form-data; name="file";'
         b' filename="a.bin"\r\nContent-Type: image/png\r\n\r\n\x89\x00\r\n--x--\r\n\r\n'[:167].ljust(167, b" "),
     ),
     "wsgiref": Case(
         text="from wsgiref.handlers import CGIHandler\ndef app(environ, start_response):\n    start_response('200 OK', [('Content-Type', 'text/plain')])\n"
         "    yield repr(sorted((k, v) for k, v in environ.items() if k.isupper())).encode()\n    yield environ['wsgi.input'].read(4)\nCGIHandler().run(app)",
-        variables={"REQUEST_METHOD": "POST", "CONTENT_LENGTH": "4", "SERVER_NAME": "x", "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.0"},
+        variables={
+            "REQUEST_METHOD": "POST",
+            "CONTENT_LENGTH": "4",
+            "SERVER_NAME": "x",
+            "SERVER_PORT": "80",
+            "SERVER_PROTOCOL": "HTTP/1.0",
+        },
         stdin=b"body",
     ),
     "wsgiref fails": Case(
         text="from wsgiref.handlers import CGIHandler\ndef app(environ, start_response):\n    1/0\nCGIHandler().run(app)",
         variables={"REQUEST_METHOD": "GET", "SERVER_NAME": "x", "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.0"},
     ),
-    "tempfile": Case(text="import tempfile, os\nwith tempfile.TemporaryDirectory() as d: print(os.path.isdir(d))\nt = tempfile.NamedTemporaryFile(); print(os.path.dirname(t.name))"),
+    "tempfile": Case(
+        text="import tempfile, os\nwith tempfile.TemporaryDirectory() as d: print(os.path.isdir(d))\nt = tempfile.NamedTemporaryFile(); print(os.path.dirname(t.name))"
+    ),
     "ssl": Case(text="import ssl; print(ssl.OPENSSL_VERSION, len(ssl.RAND_bytes(4)))"),
-    "socket": Case(text="import socket\na, b = socket.socketpair()\na.send(b'x'); print(b.recv(1), a.fileno(), socket.getdefaulttimeout())"),
+    "socket": Case(
+        text="import socket\na, b = socket.socketpair()\na.send(b'x'); print(b.recv(1), a.fileno(), socket.getdefaulttimeout())"
+    ),
     "alarm": Case(text="import signal, time\nsignal.alarm(1)\ntime.sleep(20)"),
-    "child of a session of its own": Case(text="import subprocess\nprint(subprocess.run(['sh', '-c', 'echo in'], start_new_session=True, capture_output=True).stdout)"),
+    "child of a session of its own": Case(
+        text="import subprocess\nprint(subprocess.run(['sh', '-c', 'echo in'], start_new_session=True, capture_output=True).stdout)"
+    ),
     "wait for any child": Case(text="import os\ntry: os.wait()\nexcept ChildProcessError as e: print(e)"),
-    "setrecursionlimit": Case(text="import sys\nsys.setrecursionlimit(5000)\ndef f(n): return n and f(n - 1)\nprint(f(4000))"),
+    "setrecursionlimit": Case(
+        text="import sys\nsys.setrecursionlimit(5000)\ndef f(n): return n and f(n - 1)\nprint(f(4000))"
+    ),
     "deleted modules": Case(text="import sys\nsys.modules.clear()\nprint('x')"),
     "main is deleted": Case(text="import sys\ndel sys.modules['__main__']\nprint('x', __name__)"),
     "raises in finalizer at the end": Case(text="class A:\n    def __del__(self): raise ValueError('late')\na = A()"),

@@ -1,8 +1,8 @@
 """What a warm parent does: it is a Python that has started already, and forks a process for each script.
 
 It runs under the interpreter that a script's first line names, with its options and variables, and needs nothing but
-the standard library (3.8 and newer), and ``_zygote``, which begins, and ``_warden`` beside it, whose protocol it speaks on standard input: ``S`` starts
-a script, ``T`` ends one. It was started by a warden, so it has the scripts' identity and can never have another.
+the standard library (3.8 and newer), ``_zygote``, which begins, and ``_warden``, whose protocol it speaks on standard
+input: ``S`` starts a script, ``T`` ends one. It was started by a warden, so it has the scripts' identity and can never have another.
 
 What it tells the server on the same socket are frames too: ready; dropped (a module that cannot be shared among
 processes; then it ends, and the server starts another without that one); learned (modules that scripts import);
@@ -17,7 +17,6 @@ interpreter itself is not taken apart.
 
 from __future__ import annotations
 
-import array
 import atexit
 import contextlib
 import ctypes
@@ -34,7 +33,6 @@ import posix
 import resource
 import signal
 import socket
-import stat
 import struct
 import sys
 import time
@@ -67,8 +65,9 @@ BLOCKED = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
 
 
 # what a script finds in a new interpreter: its modules, and the names of __main__; ``_zygote`` has looked
-BASELINE: frozenset[str]
-MAIN_NAMES: dict[str, Any]
+baseline = frozenset()  # type: ignore[var-annotated]
+main_names = {}  # type: ignore[var-annotated]
+
 if not TYPE_CHECKING:
     _warden = sys.modules["_warden"]
 
@@ -398,7 +397,7 @@ def lend_code() -> None:
     )
     names = {"own_code": own_code, "read_code": SourceFileLoader.get_code}
     exec(compile(text, "<frozen importlib._bootstrap_external>", "exec", dont_inherit=True), names)
-    SourceFileLoader.get_code = names["get_code"]  # type: ignore[method-assign]
+    SourceFileLoader.get_code = names["get_code"]  # type: ignore[method-assign, assignment]
 
 
 # -- what others see of a process
@@ -453,7 +452,7 @@ class Input:
 
 def make_input(like: Any) -> Any:
     """A stream on descriptor 0 as the interpreter makes it."""
-    buffer = open(0, "rb", closefd=like.buffer.raw.closefd)  # noqa: SIM115
+    buffer: Any = open(0, "rb", closefd=like.buffer.raw.closefd)  # noqa: SIM115
     buffer.raw.name = "<stdin>"
     stream = io.TextIOWrapper(buffer, like.encoding, like.errors, "\n", like.line_buffering, like.write_through)
     stream.mode = "r"  # type: ignore[misc]
@@ -511,9 +510,11 @@ class Starter:
                 self.retire()
             return
         if script.pid == 0:
-            self.become(program, argv, environment, words, name, streams, report)
+            self.become(program, argv, environment, words=words, name=name, streams=streams)
             limit(script, umask, nice, wanted)
-            os.closerange(3, max(self.highest, max(given) + 1, *(each.records + 1 for each in _warden.scripts.values()), 0))
+            os.closerange(
+                3, max(self.highest, max(given) + 1, *(each.records + 1 for each in _warden.scripts.values()), 0)
+            )
             raise Begin(program, report)
         _warden.scripts[number] = _warden.scripts_by_pid[script.pid] = script
         for stream in streams:
@@ -527,10 +528,10 @@ class Starter:
         program: Program,
         argv: list[bytes],
         environment: dict[bytes, bytes],
+        *,
         words: list[bytes],
         name: bytes,
         streams: Sequence[int],
-        report: mmap.mmap | None,
     ) -> None:
         """In the new process: be the script's, in all that it can see."""
         signal.set_wakeup_fd(-1)
@@ -644,12 +645,13 @@ def prepare(program: Program, report: mmap.mmap | None) -> None:
     names = main.__dict__
     names.clear()
     path = sys.argv[0]
-    names.update(MAIN_NAMES, __doc__=None, __loader__=type(MAIN_NAMES["__loader__"])("__main__", path))
+    names.update(main_names, __doc__=None, __loader__=type(main_names["__loader__"])("__main__", path))
     names["__file__"] = os.path.abspath(path) if sys.version_info >= (3, 9) else path
     if "__annotations__" in names:
         names["__annotations__"] = {}
     sys.modules["__main__"] = main
-    part, call = functools.partial, functools.partial.__call__
+    part: Any = functools.partial
+    call: Any = part.__call__
     # from the last to the first: each is let go of when it is called
     script = [None, part(exec, program.code.code, names)]
     callback = part(set().update, map(call, iter(script.pop, None)))
@@ -679,7 +681,7 @@ class Reference(weakref.ref):  # type: ignore[type-arg]
 
 
 keep = []  # type: ignore[var-annotated]  # what must not be let go of
-callback = None  # what runs the script
+callback: Any = None  # what runs the script
 ended = []  # type: ignore[var-annotated]  # has what the script has raised
 main_module = []  # type: ignore[var-annotated]  # for the time of the end
 
@@ -801,7 +803,7 @@ def end_threads() -> None:
     threading = sys.modules.get("threading")
     if threading is not None:
         try:
-            threading._shutdown()  # type: ignore[attr-defined]
+            threading._shutdown()
         except BaseException as error:
             show_unraisable(error, threading)
 
@@ -834,7 +836,8 @@ def unraisable_type() -> Any:
     """The type of what ``sys.unraisablehook`` is called with, which has no name of its own."""
     found = []
     token = Token()
-    reference = weakref.ref(token, len)  # which a reference has none of
+    call: Any = len
+    reference = weakref.ref(token, call)  # which a reference has none of
     sys.unraisablehook = lambda args: found.append(type(args))
     del token
     sys.unraisablehook = sys.__unraisablehook__
@@ -907,15 +910,22 @@ def settle() -> None:
     os.environ._data.clear()  # type: ignore[attr-defined]
     posix.environ.clear()
     known = frozenset(sys.modules)
-    loaded = frozenset(name.partition(".")[0] for name in known - BASELINE)
+    loaded = frozenset(name.partition(".")[0] for name in known - baseline)
     lend_code()
     gc.collect()
     gc.disable()
     gc.freeze()
 
 
-def main() -> None:
-    """Begin."""
+def main(modules: frozenset[str], names: dict[str, Any]) -> None:
+    """Begin.
+
+    Args:
+        modules: The modules that a script finds in a new interpreter.
+        names: The names that it finds in itself.
+    """
+    global baseline, main_names  # noqa: PLW0603
+    baseline, main_names = modules, names
     signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
     sock = socket.socket(fileno=0)
     sock.setblocking(True)
@@ -923,9 +933,9 @@ def main() -> None:
     if sys.implementation.name != "cpython":
         send(sock, b"D", ("", f"{sys.implementation.name} is not CPython"))
         return
-    (names,) = marshal.loads(bytes.fromhex(sys.argv[1]))
+    (wanted,) = marshal.loads(bytes.fromhex(sys.argv[1]))
     try:
-        preload(names)
+        preload(wanted)
     except Dropped as dropped:
         send(sock, b"D", dropped.args)
         return

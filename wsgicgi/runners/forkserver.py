@@ -1,4 +1,4 @@
-"""Python scripts from warm parents (``_zygote``, ``_forking``), all others, and what a warm child cannot do faithfully, by ``spawn``.
+"""Python scripts from warm parents (``_zygote``), all others, and what no warm child does faithfully, by ``spawn``.
 
 There is one warm parent for each ``Kind`` of scripts: interpreter, options, variables, identity, modules. A warden
 starts it, as it starts scripts, while the request that wants it goes the cold way: nobody waits for it, and a request
@@ -104,7 +104,7 @@ class WarmParent(Warden):
 
     def messages(self) -> list[tuple[bytes, Any]] | None:
         """What it has told since the last look; None when it has gone."""
-        found = []
+        found: list[tuple[bytes, Any]] = []
         while self._poll.poll(0):
             try:
                 data = self._socket.recv(65536)

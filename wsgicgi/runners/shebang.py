@@ -210,7 +210,11 @@ def parse(begin: bytes) -> Command | None:
         program = words.pop(0)
     if not _PYTHON.fullmatch(os.path.basename(program)) or ("/" in program) == is_sought:
         return None
-    return Command(program=program, options=tuple(words), is_sought=is_sought) if all(map(_OPTION.fullmatch, words)) else None
+    return (
+        Command(program=program, options=tuple(words), is_sought=is_sought)
+        if all(map(_OPTION.fullmatch, words))
+        else None
+    )
 
 
 def _find(command: Command, path: str) -> str:
