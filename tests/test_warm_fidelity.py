@@ -279,6 +279,12 @@ print(sys.argv, sys.path, sys.orig_argv, sys.executable, sys.prefix, sys.base_pr
         text="import sys\nsys.unraisablehook = lambda a: print('unraisable', a.exc_value)\nclass A:\n"
         "    def __del__(self): 1/0\nA()\nprint('on')"
     ),
+    "a hook of its own, and an exception": Case(
+        text="import sys\nprint(sys.unraisablehook is sys.__unraisablehook__, type(sys), 'unraisablehook' in dir(sys))\n"
+        "sys.unraisablehook = lambda a: print('unraisable', a.exc_value)\n1/0"
+    ),
+    "a hook of its own, and an exit": Case(text="import sys\nsys.unraisablehook = print\nsys.exit(6)"),
+    "no hook": Case(text="import sys\ndel sys.unraisablehook\n1/0"),
     "atexit": Case(
         text="import atexit, sys\natexit.register(print, 'first registered')\n@atexit.register\ndef f(): 1/0\n"
         "atexit.register(lambda: print('last registered'))\natexit.register(lambda: sys.exit(9))\nprint('end')"

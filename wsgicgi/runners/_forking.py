@@ -2,7 +2,8 @@
 
 It runs under the interpreter that a script's first line names, with its options and variables, and needs nothing but
 the standard library (3.8 and newer), ``_zygote``, which begins, and ``_warden``, whose protocol it speaks on standard
-input: ``S`` starts a script, ``T`` ends one. It was started by a warden, so it has the scripts' identity and can never have another.
+input: ``S`` starts a script, ``T`` ends one. It was started by a warden, so it has the scripts' identity and can never
+have another.
 
 What it tells the server on the same socket are frames too: ready; dropped (a module that cannot be shared among
 processes; then it ends, and the server starts another without that one); learned (modules that scripts import);
@@ -662,6 +663,7 @@ def prepare(program: Program, report: mmap.mmap | None) -> None:
     steps += [part(finish, report), part(box.clear), part(setattr, sys, "excepthook", sys.__excepthook__)]
     steps += [part(delattr, sys, name) for name in LAST]
     sys.unraisablehook = unraisable
+    sys.__class__ = Sys  # what the module's type may be
     sys.excepthook = part(set().update, map(call, iter(steps.pop, None)))
     keep.append(sys.excepthook)  # who calls it has no reference of its own
 
@@ -694,13 +696,36 @@ def unraisable(args: Any) -> None:
     if args.object is callback:
         ended.append(args.exc_value)
     else:
-        sys.__unraisablehook__(args)
+        hook[0](args)
+
+
+class Sys(types.ModuleType):
+    """``sys`` while a script runs: it sees and sets the hook for what nobody can be told of, and not ours."""
+
+    __slots__ = ()
+
+    @property
+    def unraisablehook(self) -> Any:
+        """The script's."""
+        return hook[0]
+
+    @unraisablehook.setter
+    def unraisablehook(self, value: Any) -> None:
+        hook[0] = value
+
+    @unraisablehook.deleter
+    def unraisablehook(self) -> None:
+        hook[0] = sys.__unraisablehook__
+
+
+Sys.__module__, Sys.__name__, Sys.__qualname__ = "builtins", "module", "module"
+hook: list[Any] = [sys.__unraisablehook__]
 
 
 def finish(report: mmap.mmap | None) -> None:
     """End as an interpreter ends, up to where it lets go of modules."""
-    if sys.unraisablehook is unraisable:
-        sys.unraisablehook = sys.__unraisablehook__
+    sys.__class__ = types.ModuleType
+    sys.unraisablehook = hook[0]
     error = ended[0] if ended else None
     ended[:] = [0 if error is None else status_of(error), isinstance(error, KeyboardInterrupt)]
     del error
@@ -924,7 +949,7 @@ def main(modules: frozenset[str], names: dict[str, Any]) -> None:
         modules: The modules that a script finds in a new interpreter.
         names: The names that it finds in itself.
     """
-    global baseline, main_names  # noqa: PLW0603
+    global baseline, main_names
     baseline, main_names = modules, names
     signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
     sock = socket.socket(fileno=0)
