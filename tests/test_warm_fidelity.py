@@ -372,8 +372,8 @@ print(sys.argv, sys.path, sys.orig_argv, sys.executable, sys.prefix, sys.base_pr
         text="import os, resource\nprint(os.getsid(0) == os.getpid(), os.getpgrp() == os.getpid(), os.getcwd(), os.umask(0))\n"
         "print([(n, resource.getrlimit(getattr(resource, n))) for n in dir(resource) if n.startswith('RLIMIT')])\n"
         "print(os.getpriority(os.PRIO_PROCESS, 0), os.getuid(), os.getgroups(), os.sched_getaffinity(0))\n"
-        "print(open('/proc/self/cmdline', 'rb').read().rstrip(bytes(1)), open('/proc/self/comm').read())\n"
-        "print(open('/proc/self/environ', 'rb').read().rstrip(bytes(1)))\n"
+        "print(open('/proc/self/cmdline', 'rb').read(), open('/proc/self/comm').read())\n"
+        "print(open('/proc/self/environ', 'rb').read())\n"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime, os.times().children_user)",
         words=("word",),
         variables={"UNIQUE_ID": "abc", "REMOTE_ADDR": "127.0.0.1"},

@@ -57,7 +57,7 @@ GROWTH_BYTES = 64 * 1024 * 1024  # by which it may grow before it wants to be re
 STARTS_BETWEEN_LOOKS = 64
 SETTLED_SECONDS = 0.1  # after which a directory's time tells of each change: file systems' clocks are coarse
 
-PR_SET_DUMPABLE, PR_SET_NAME = 4, 15
+PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_MM, PR_SET_MM_MAP = 4, 15, 35, 14
 IN_MODIFY, IN_ATTRIB, IN_MOVED, IN_CREATE, IN_DELETE = 0x2, 0x4, 0xC0, 0x100, 0x200
 IN_DELETE_SELF, IN_MOVE_SELF, IN_Q_OVERFLOW = 0x400, 0x800, 0x4000
 IN_EVENT = struct.Struct("iIII")
@@ -404,24 +404,54 @@ def lend_code() -> None:
 # -- what others see of a process
 
 
+class MemoryMap(ctypes.Structure):
+    """``struct prctl_mm_map`` of the kernel."""
+
+    _fields_ = [  # as ctypes wants it
+        *(
+            (name, ctypes.c_uint64)
+            for name in (
+                *("start_code", "end_code", "start_data", "end_data", "start_brk", "brk", "start_stack"),
+                *("arg_start", "arg_end", "env_start", "env_end", "auxv"),
+            )
+        ),
+        ("auxv_size", ctypes.c_uint32),
+        ("exe_fd", ctypes.c_uint32),
+    ]
+
+
 class Title:
     """The memory in which the kernel shows a process's command line and environment."""
 
     def __init__(self) -> None:
-        self.places: list[tuple[int, int]] = []
+        self.size = 0
         try:
             with open("/proc/self/stat", "rb") as file:
-                fields = list(map(int, file.read().rpartition(b")")[2].split()[45:49]))
+                fields = [0, 0, 0, *map(int, file.read().rpartition(b")")[2].split()[1:])]  # field n is fields[n - 1]
         except (OSError, ValueError):
             return
-        if len(fields) == 4 and 0 not in fields:
-            self.places = [(fields[0], fields[1] - fields[0]), (fields[2], fields[3] - fields[2])]
+        arg_start, arg_end, env_start, env_end = fields[47:51]
+        if not 0 < arg_start < arg_end <= env_start < env_end:
+            return
+        self.start, self.size = arg_start, env_end - arg_start
+        self.map = MemoryMap(
+            *(fields[25], fields[26], fields[44], fields[45], fields[46], 0, fields[27]),
+            *(arg_start, arg_end, env_start, env_end, 0, 0, 2**32 - 1),
+        )
+        libc.sbrk.restype = ctypes.c_void_p
 
     def set(self, words: Iterable[bytes], variables: Iterable[bytes]) -> None:
-        """Show other words and variables, as far as they fit."""
-        for (address, size), parts in zip(self.places, (words, variables)):  # noqa: B905  # strict= is of 3.10
-            shown = b"\0".join(parts)[: size - 1]
-            ctypes.memmove(address, shown.ljust(size, b"\0"), size)
+        """Show other words and variables, if they fit."""
+        shown = b"".join(word + b"\0" for word in words)
+        end = len(shown)
+        shown += b"".join(variable + b"\0" for variable in variables)
+        if len(shown) >= self.size:
+            return
+        ctypes.memmove(self.start, shown.ljust(self.size, b"\0"), self.size)
+        self.map.arg_end = self.map.env_start = self.start + end
+        self.map.env_end = self.start + len(shown)
+        self.map.brk = libc.sbrk(0)
+        libc.prctl(PR_SET_MM, PR_SET_MM_MAP, ctypes.byref(self.map), ctypes.sizeof(self.map), 0)
 
 
 # -- streams
