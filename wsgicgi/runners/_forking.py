@@ -421,35 +421,24 @@ class MemoryMap(ctypes.Structure):
 
 
 class Title:
-    """The memory in which the kernel shows a process's command line and environment."""
+    """What the kernel shows of a process's command line and environment, where it lets a process say that (Linux)."""
 
     def __init__(self) -> None:
-        self.size = 0
-        try:
-            with open("/proc/self/stat", "rb") as file:
-                fields = [0, 0, 0, *map(int, file.read().rpartition(b")")[2].split()[1:])]  # field n is fields[n - 1]
-        except (OSError, ValueError):
-            return
-        arg_start, arg_end, env_start, env_end = fields[47:51]
-        if not 0 < arg_start < arg_end <= env_start < env_end:
-            return
-        self.start, self.size = arg_start, env_end - arg_start
-        self.map = MemoryMap(
-            *(fields[25], fields[26], fields[44], fields[45], fields[46], 0, fields[27]),
-            *(arg_start, arg_end, env_start, env_end, 0, 0, 2**32 - 1),
-        )
+        self.map = MemoryMap(exe_fd=2**32 - 1)
         libc.sbrk.restype = ctypes.c_void_p
+        with contextlib.suppress(OSError, ValueError), open("/proc/self/stat", "rb") as file:
+            fields = [0, 0, 0, *map(int, file.read().rpartition(b")")[2].split()[1:])]  # field n is fields[n - 1]
+            self.map.start_code, self.map.end_code, self.map.start_stack = fields[25:28]
+            self.map.start_data, self.map.end_data, self.map.start_brk = fields[44:47]
 
     def set(self, words: Iterable[bytes], variables: Iterable[bytes]) -> None:
-        """Show other words and variables, if they fit."""
-        shown = b"".join(word + b"\0" for word in words)
-        end = len(shown)
-        shown += b"".join(variable + b"\0" for variable in variables)
-        if len(shown) >= self.size:
-            return
-        ctypes.memmove(self.start, shown.ljust(self.size, b"\0"), self.size)
-        self.map.arg_end = self.map.env_start = self.start + end
-        self.map.env_end = self.start + len(shown)
+        """Show other words and variables."""
+        line, rest = (b"".join(part + b"\0" for part in parts) for parts in (words, variables))
+        memory = ctypes.create_string_buffer(line + rest, len(line) + len(rest))
+        keep.append(memory)
+        self.map.arg_start = ctypes.addressof(memory)
+        self.map.arg_end = self.map.env_start = self.map.arg_start + len(line)
+        self.map.env_end = self.map.env_start + len(rest)
         self.map.brk = libc.sbrk(0)
         libc.prctl(PR_SET_MM, PR_SET_MM_MAP, ctypes.byref(self.map), ctypes.sizeof(self.map), 0)
 
@@ -505,7 +494,6 @@ class Starter:
         self.watch = watch
         self.input = Input()
         self.title = Title()
-        self.title.set([os.fsencode(sys.executable), os.fsencode(sys.argv[0])], [])
         self.learners: list[tuple[Any, mmap.mmap, Program]] = []
         self.told: set[str] = set()
         self.starts = 0

@@ -46,9 +46,6 @@ MAX_DELAY = 300.0
 #: Seconds between two parents that differ in what was learned, and the most modules that are.
 LEARN_SECONDS = 1.0
 MAX_LEARNED = 1000
-#: Bytes that the kernel shows of a script's command line and environment.
-SHOWN_WORDS = 1024
-SHOWN_VARIABLES = 8192
 
 _ZYGOTE = Path(__file__).with_name("_zygote.py")
 _AT_UNFIT, _AT_STALE = 3, 4  # as in ``_forking``, which cannot be imported here
@@ -224,9 +221,9 @@ class _WarmExecution(warden._Execution):
 def _invocation(kind: Kind, modules: Sequence[str], stdin: int) -> Invocation:
     told = marshal.dumps((list(modules),), 4).hex()
     return Invocation(
-        argv=(kind.interpreter, *kind.options, str(_ZYGOTE), told, " " * SHOWN_WORDS),
+        argv=(kind.interpreter, *kind.options, str(_ZYGOTE), told),
         # functions are found now, and not by each child anew
-        metavars={**dict(kind.variables), "LD_BIND_NOW": "1", "_": " " * SHOWN_VARIABLES},
+        metavars={**dict(kind.variables), "LD_BIND_NOW": "1"},
         cwd="/",
         stdin=stdin,
         identity=kind.identity,
