@@ -176,6 +176,7 @@ def test_only_config_reads_settings_from_the_environment() -> None:
         "handler",
         "admission",
         "runners.warden",
+        "runners._forking",
         "runners.interpreter",
     }
     assert "config" in readers

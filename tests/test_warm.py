@@ -1,3 +1,4 @@
+# ruff: noqa: E501  # scripts are in one line of text
 """The runner ``warm`` on real servers: what it survives, what takes effect when, what goes the cold way."""
 
 from __future__ import annotations
@@ -6,6 +7,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -156,7 +158,7 @@ def test_no_request_is_lost_when_parents_are_killed(site: Site, tmp_path: Path) 
         stop.set()
         for each in clients:
             each.join()
-        assert "a warm parent" in server.log or "warm parent" in server.log
+        assert "the warm parent of scripts has gone (killed?); another takes its place" in server.log
     assert {status for status, _ in answers} <= {200, 502}
     assert all(body == b"whole answer\n" for status, body in answers if status == 200)
     failed = sum(status != 200 for status, _ in answers)
@@ -179,9 +181,11 @@ def test_limits_are_told_as_for_other_scripts(site: Site, tmp_path: Path) -> Non
             statuses = [server.get(f"/cgi-bin/{name}.py")[0].status for name in ("cpu", "memory", "files")]
             wait_until(lambda: "max_open_files" in server.log, "the log has all")
             lines = [line for line in server.log.splitlines() if "max_" in line]
-            found.append((statuses, [line.partition("/cgi-bin")[2] for line in lines]))
+            told = [re.sub(r"\[[0-9a-f]{16}\]", "", line.partition("/cgi-bin")[2]) for line in lines]
+            found.append((statuses, [line.replace(runner, "runner") for line in told]))
     assert found[0] == found[1]
-    assert found[0][0] == [502, 502, 502]
+    assert len(found[0][1]) == 3
+    assert all(status >= 500 for status in found[0][0])
 
 
 @pytest.mark.root_only
@@ -312,9 +316,9 @@ def test_a_changed_preloaded_module_is_in_effect_with_the_next_request(venv: Pat
     file = package(site_packages(venv), "mine", "x = 1")
     script = in_venv(venv, "import sys\nwas_there = 'mine' in sys.modules\nimport mine; print(mine.x, was_there)")
     assert until_warm(warm, script, ("mine",)) == b"1 True\n"
-    file.write_text("x = 2")
-    assert run(warm, script, Case(text=""), ("mine",))[0].stdout == b"2 False\n"
-    assert until_warm(warm, script, ("mine",)) == b"2 True\n"
+    file.write_text("x = 22")  # of another size: a compiled file tells only so states of one second apart
+    assert run(warm, script, Case(text=""), ("mine",))[0].stdout == b"22 False\n"
+    assert until_warm(warm, script, ("mine",)) == b"22 True\n"
 
 
 def test_a_replaced_interpreter_is_in_effect_with_the_next_request(venv: Path, warm: WarmRunner) -> None:
@@ -461,8 +465,11 @@ def test_memory_of_a_child_is_shared(warm: WarmRunner, tmp_path: Path) -> None:
 def interpreters() -> list[str]:
     names = [f"python3.{minor}" for minor in range(8, 16)]
     places = [*os.environ["PATH"].split(":"), *map(str, Path.home().glob(".pyenv/versions/*/bin"))]
-    found = {name: shutil.which(name, path=":".join(places)) for name in names}
-    return [path for path in found.values() if path]
+    found = {}
+    for file in (Path(place, name) for name in names for place in places):
+        if file.name not in found and os.access(file, os.X_OK) and file.read_bytes()[:2] != b"#!":  # pyenv's shims
+            found[file.name] = str(file)
+    return list(found.values())
 
 
 @pytest.mark.parametrize("interpreter", interpreters(), ids=lambda path: Path(path).name)
@@ -609,7 +616,7 @@ def test_a_broken_program_says_the_same(warm: WarmRunner, tmp_path: Path) -> Non
     os.close(null)
 
 
-def test_restrictions_that_the_system_refuses_are_told(warm: WarmRunner, tmp_path: Path) -> None:
+def test_restrictions_hold_from_the_first_instruction_on(warm: WarmRunner, tmp_path: Path) -> None:
     """A script never runs with less than it was to be held to."""
     script = write(tmp_path, Case(text="import resource; print(resource.getrlimit(resource.RLIMIT_CPU))"))
     case = Case(text="", restrictions=Restrictions(max_cpu=7))

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  # scripts are in one line of text
 """A script from a warm parent cannot tell it from ``python script.py``: both print the same, byte for byte.
 
 Each script runs over ``spawn`` and over ``warm``, with everything imported beforehand that usual scripts import; what
@@ -278,6 +279,12 @@ print(sys.argv, sys.path, sys.orig_argv, sys.executable, sys.prefix, sys.base_pr
         text="import sys\nsys.unraisablehook = lambda a: print('unraisable', a.exc_value)\nclass A:\n"
         "    def __del__(self): 1/0\nA()\nprint('on')"
     ),
+    "a hook of its own, and an exception": Case(
+        text="import sys\nprint(sys.unraisablehook is sys.__unraisablehook__, type(sys), 'unraisablehook' in dir(sys))\n"
+        "sys.unraisablehook = lambda a: print('unraisable', a.exc_value)\n1/0"
+    ),
+    "a hook of its own, and an exit": Case(text="import sys\nsys.unraisablehook = print\nsys.exit(6)"),
+    "no hook": Case(text="import sys\ndel sys.unraisablehook\n1/0"),
     "atexit": Case(
         text="import atexit, sys\natexit.register(print, 'first registered')\n@atexit.register\ndef f(): 1/0\n"
         "atexit.register(lambda: print('last registered'))\natexit.register(lambda: sys.exit(9))\nprint('end')"
@@ -365,8 +372,8 @@ print(sys.argv, sys.path, sys.orig_argv, sys.executable, sys.prefix, sys.base_pr
         text="import os, resource\nprint(os.getsid(0) == os.getpid(), os.getpgrp() == os.getpid(), os.getcwd(), os.umask(0))\n"
         "print([(n, resource.getrlimit(getattr(resource, n))) for n in dir(resource) if n.startswith('RLIMIT')])\n"
         "print(os.getpriority(os.PRIO_PROCESS, 0), os.getuid(), os.getgroups(), os.sched_getaffinity(0))\n"
-        "print(open('/proc/self/cmdline', 'rb').read().rstrip(bytes(1)), open('/proc/self/comm').read())\n"
-        "print(open('/proc/self/environ', 'rb').read().rstrip(bytes(1)))\n"
+        "print(open('/proc/self/cmdline', 'rb').read(), open('/proc/self/comm').read())\n"
+        "print(open('/proc/self/environ', 'rb').read())\n"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime, os.times().children_user)",
         words=("word",),
         variables={"UNIQUE_ID": "abc", "REMOTE_ADDR": "127.0.0.1"},

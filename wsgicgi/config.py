@@ -219,8 +219,8 @@ class Config:
         values.runner,
         default_runner(sys.platform),
         per_script=True,
-        help="how scripts start: spawn, a process each; warm, the same, Python's from interpreters that have started"
-        " already; inprocess, Python scripts only, one at a time",
+        help="how scripts start: spawn, a process each; warm, the same, Python's and Perl's from interpreters"
+        " that have started already; inprocess, Python scripts only, one at a time",
     )
     preload: tuple[str, ...] | str = setting(
         values.modules,

@@ -159,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_const",
         const="warm",
         dest="runner",
-        help="start Python scripts from interpreters that have started already: --runner warm",
+        help="start Python and Perl scripts from interpreters that have started already: --runner warm",
     )
     parser.add_argument("--open", action="store_true", help="open the site in a browser")
     parser.add_argument("--demo", action="store_true", help="serve a small site that shows scripts at work")

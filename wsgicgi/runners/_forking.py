@@ -1,8 +1,9 @@
 """What a warm parent does: it is a Python that has started already, and forks a process for each script.
 
 It runs under the interpreter that a script's first line names, with its options and variables, and needs nothing but
-the standard library (3.8 and newer), and ``_zygote``, which begins, and ``_warden`` beside it, whose protocol it speaks on standard input: ``S`` starts
-a script, ``T`` ends one. It was started by a warden, so it has the scripts' identity and can never have another.
+the standard library (3.8 and newer), ``_zygote``, which begins, and ``_warden``, whose protocol it speaks on standard
+input: ``S`` starts a script, ``T`` ends one. It was started by a warden, so it has the scripts' identity and can never
+have another.
 
 What it tells the server on the same socket are frames too: ready; dropped (a module that cannot be shared among
 processes; then it ends, and the server starts another without that one); learned (modules that scripts import);
@@ -56,7 +57,7 @@ GROWTH_BYTES = 64 * 1024 * 1024  # by which it may grow before it wants to be re
 STARTS_BETWEEN_LOOKS = 64
 SETTLED_SECONDS = 0.1  # after which a directory's time tells of each change: file systems' clocks are coarse
 
-PR_SET_DUMPABLE, PR_SET_NAME = 4, 15
+PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_MM, PR_SET_MM_MAP = 4, 15, 35, 14
 IN_MODIFY, IN_ATTRIB, IN_MOVED, IN_CREATE, IN_DELETE = 0x2, 0x4, 0xC0, 0x100, 0x200
 IN_DELETE_SELF, IN_MOVE_SELF, IN_Q_OVERFLOW = 0x400, 0x800, 0x4000
 IN_EVENT = struct.Struct("iIII")
@@ -65,8 +66,9 @@ BLOCKED = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
 
 
 # what a script finds in a new interpreter: its modules, and the names of __main__; ``_zygote`` has looked
-BASELINE: frozenset[str]
-MAIN_NAMES: dict[str, Any]
+baseline = frozenset()  # type: ignore[var-annotated]
+main_names = {}  # type: ignore[var-annotated]
+
 if not TYPE_CHECKING:
     _warden = sys.modules["_warden"]
 
@@ -396,30 +398,49 @@ def lend_code() -> None:
     )
     names = {"own_code": own_code, "read_code": SourceFileLoader.get_code}
     exec(compile(text, "<frozen importlib._bootstrap_external>", "exec", dont_inherit=True), names)
-    SourceFileLoader.get_code = names["get_code"]  # type: ignore[method-assign]
+    SourceFileLoader.get_code = names["get_code"]  # type: ignore[method-assign, assignment]
 
 
 # -- what others see of a process
 
 
+class MemoryMap(ctypes.Structure):
+    """``struct prctl_mm_map`` of the kernel."""
+
+    _fields_ = [  # as ctypes wants it
+        *(
+            (name, ctypes.c_uint64)
+            for name in (
+                *("start_code", "end_code", "start_data", "end_data", "start_brk", "brk", "start_stack"),
+                *("arg_start", "arg_end", "env_start", "env_end", "auxv"),
+            )
+        ),
+        ("auxv_size", ctypes.c_uint32),
+        ("exe_fd", ctypes.c_uint32),
+    ]
+
+
 class Title:
-    """The memory in which the kernel shows a process's command line and environment."""
+    """What the kernel shows of a process's command line and environment, where it lets a process say that (Linux)."""
 
     def __init__(self) -> None:
-        self.places: list[tuple[int, int]] = []
-        try:
-            with open("/proc/self/stat", "rb") as file:
-                fields = list(map(int, file.read().rpartition(b")")[2].split()[45:49]))
-        except (OSError, ValueError):
-            return
-        if len(fields) == 4 and 0 not in fields:
-            self.places = [(fields[0], fields[1] - fields[0]), (fields[2], fields[3] - fields[2])]
+        self.map = MemoryMap(exe_fd=2**32 - 1)
+        libc.sbrk.restype = ctypes.c_void_p
+        with contextlib.suppress(OSError, ValueError), open("/proc/self/stat", "rb") as file:
+            fields = [0, 0, 0, *map(int, file.read().rpartition(b")")[2].split()[1:])]  # field n is fields[n - 1]
+            self.map.start_code, self.map.end_code, self.map.start_stack = fields[25:28]
+            self.map.start_data, self.map.end_data, self.map.start_brk = fields[44:47]
 
     def set(self, words: Iterable[bytes], variables: Iterable[bytes]) -> None:
-        """Show other words and variables, as far as they fit."""
-        for (address, size), parts in zip(self.places, (words, variables)):  # noqa: B905  # strict= is of 3.10
-            shown = b"\0".join(parts)[: size - 1]
-            ctypes.memmove(address, shown.ljust(size, b"\0"), size)
+        """Show other words and variables."""
+        line, rest = (b"".join(part + b"\0" for part in parts) for parts in (words, variables))
+        memory = ctypes.create_string_buffer(line + rest, len(line) + len(rest))
+        keep.append(memory)
+        self.map.arg_start = ctypes.addressof(memory)
+        self.map.arg_end = self.map.env_start = self.map.arg_start + len(line)
+        self.map.env_end = self.map.env_start + len(rest)
+        self.map.brk = libc.sbrk(0)
+        libc.prctl(PR_SET_MM, PR_SET_MM_MAP, ctypes.byref(self.map), ctypes.sizeof(self.map), 0)
 
 
 # -- streams
@@ -451,7 +472,7 @@ class Input:
 
 def make_input(like: Any) -> Any:
     """A stream on descriptor 0 as the interpreter makes it."""
-    buffer = open(0, "rb", closefd=like.buffer.raw.closefd)  # noqa: SIM115
+    buffer: Any = open(0, "rb", closefd=like.buffer.raw.closefd)  # noqa: SIM115
     buffer.raw.name = "<stdin>"
     stream = io.TextIOWrapper(buffer, like.encoding, like.errors, "\n", like.line_buffering, like.write_through)
     stream.mode = "r"  # type: ignore[misc]
@@ -473,7 +494,6 @@ class Starter:
         self.watch = watch
         self.input = Input()
         self.title = Title()
-        self.title.set([os.fsencode(sys.executable), os.fsencode(sys.argv[0])], [])
         self.learners: list[tuple[Any, mmap.mmap, Program]] = []
         self.told: set[str] = set()
         self.starts = 0
@@ -508,7 +528,7 @@ class Starter:
                 self.retire()
             return
         if script.pid == 0:
-            self.become(program, argv, environment, words, name, streams, report)
+            self.become(program, argv, environment, words=words, name=name, streams=streams)
             limit(script, umask, nice, wanted)
             os.closerange(
                 3, max(self.highest, max(given) + 1, *(each.records + 1 for each in _warden.scripts.values()), 0)
@@ -526,10 +546,10 @@ class Starter:
         program: Program,
         argv: list[bytes],
         environment: dict[bytes, bytes],
+        *,
         words: list[bytes],
         name: bytes,
         streams: Sequence[int],
-        report: mmap.mmap | None,
     ) -> None:
         """In the new process: be the script's, in all that it can see."""
         signal.set_wakeup_fd(-1)
@@ -643,12 +663,13 @@ def prepare(program: Program, report: mmap.mmap | None) -> None:
     names = main.__dict__
     names.clear()
     path = sys.argv[0]
-    names.update(MAIN_NAMES, __doc__=None, __loader__=type(MAIN_NAMES["__loader__"])("__main__", path))
+    names.update(main_names, __doc__=None, __loader__=type(main_names["__loader__"])("__main__", path))
     names["__file__"] = os.path.abspath(path) if sys.version_info >= (3, 9) else path
     if "__annotations__" in names:
         names["__annotations__"] = {}
     sys.modules["__main__"] = main
-    part, call = functools.partial, functools.partial.__call__
+    part: Any = functools.partial
+    call: Any = part.__call__
     # from the last to the first: each is let go of when it is called
     script = [None, part(exec, program.code.code, names)]
     callback = part(set().update, map(call, iter(script.pop, None)))
@@ -659,6 +680,7 @@ def prepare(program: Program, report: mmap.mmap | None) -> None:
     steps += [part(finish, report), part(box.clear), part(setattr, sys, "excepthook", sys.__excepthook__)]
     steps += [part(delattr, sys, name) for name in LAST]
     sys.unraisablehook = unraisable
+    sys.__class__ = Sys  # what the module's type may be
     sys.excepthook = part(set().update, map(call, iter(steps.pop, None)))
     keep.append(sys.excepthook)  # who calls it has no reference of its own
 
@@ -678,7 +700,7 @@ class Reference(weakref.ref):  # type: ignore[type-arg]
 
 
 keep = []  # type: ignore[var-annotated]  # what must not be let go of
-callback = None  # what runs the script
+callback: Any = None  # what runs the script
 ended = []  # type: ignore[var-annotated]  # has what the script has raised
 main_module = []  # type: ignore[var-annotated]  # for the time of the end
 
@@ -691,13 +713,36 @@ def unraisable(args: Any) -> None:
     if args.object is callback:
         ended.append(args.exc_value)
     else:
-        sys.__unraisablehook__(args)
+        hook[0](args)
+
+
+class Sys(types.ModuleType):
+    """``sys`` while a script runs: it sees and sets the hook for what nobody can be told of, and not ours."""
+
+    __slots__ = ()
+
+    @property
+    def unraisablehook(self) -> Any:
+        """The script's."""
+        return hook[0]
+
+    @unraisablehook.setter
+    def unraisablehook(self, value: Any) -> None:
+        hook[0] = value
+
+    @unraisablehook.deleter
+    def unraisablehook(self) -> None:
+        hook[0] = sys.__unraisablehook__
+
+
+Sys.__module__, Sys.__name__, Sys.__qualname__ = "builtins", "module", "module"
+hook: list[Any] = [sys.__unraisablehook__]
 
 
 def finish(report: mmap.mmap | None) -> None:
     """End as an interpreter ends, up to where it lets go of modules."""
-    if sys.unraisablehook is unraisable:
-        sys.unraisablehook = sys.__unraisablehook__
+    sys.__class__ = types.ModuleType
+    sys.unraisablehook = hook[0]
     error = ended[0] if ended else None
     ended[:] = [0 if error is None else status_of(error), isinstance(error, KeyboardInterrupt)]
     del error
@@ -800,7 +845,7 @@ def end_threads() -> None:
     threading = sys.modules.get("threading")
     if threading is not None:
         try:
-            threading._shutdown()  # type: ignore[attr-defined]
+            threading._shutdown()
         except BaseException as error:
             show_unraisable(error, threading)
 
@@ -833,7 +878,8 @@ def unraisable_type() -> Any:
     """The type of what ``sys.unraisablehook`` is called with, which has no name of its own."""
     found = []
     token = Token()
-    reference = weakref.ref(token, len)  # which a reference has none of
+    call: Any = len
+    reference = weakref.ref(token, call)  # which a reference has none of
     sys.unraisablehook = lambda args: found.append(type(args))
     del token
     sys.unraisablehook = sys.__unraisablehook__
@@ -906,15 +952,22 @@ def settle() -> None:
     os.environ._data.clear()  # type: ignore[attr-defined]
     posix.environ.clear()
     known = frozenset(sys.modules)
-    loaded = frozenset(name.partition(".")[0] for name in known - BASELINE)
+    loaded = frozenset(name.partition(".")[0] for name in known - baseline)
     lend_code()
     gc.collect()
     gc.disable()
     gc.freeze()
 
 
-def main() -> None:
-    """Begin."""
+def main(modules: frozenset[str], names: dict[str, Any]) -> None:
+    """Begin.
+
+    Args:
+        modules: The modules that a script finds in a new interpreter.
+        names: The names that it finds in itself.
+    """
+    global baseline, main_names
+    baseline, main_names = modules, names
     signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
     sock = socket.socket(fileno=0)
     sock.setblocking(True)
@@ -922,9 +975,9 @@ def main() -> None:
     if sys.implementation.name != "cpython":
         send(sock, b"D", ("", f"{sys.implementation.name} is not CPython"))
         return
-    (names,) = marshal.loads(bytes.fromhex(sys.argv[1]))
+    (wanted,) = marshal.loads(bytes.fromhex(sys.argv[1]))
     try:
-        preload(names)
+        preload(wanted)
     except Dropped as dropped:
         send(sock, b"D", dropped.args)
         return

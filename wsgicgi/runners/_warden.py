@@ -46,6 +46,8 @@ KILL_TICK = 0.05  # seconds between looks at what is still there
 KILL_SECONDS = 10.0  # after which what cannot be killed (a process in the kernel) is left
 COUNT_SECONDS = 1.0  # how long a count of a user's other processes holds
 
+KEEPERS = (b"_warden.py", b"_zygote.py")  # what wardens and warm parents run
+
 FRAME = struct.Struct("=cI")
 RECORD = struct.Struct("=iiiqq")
 TAKEN = struct.Struct("=Q")
@@ -215,13 +217,13 @@ def count_others() -> int:
     now = time.monotonic()
     if now - counted_at > COUNT_SECONDS or not counted_at:
         processes = table() or {}
-        wardens = {pid for pid in processes if any(word.endswith(b"_warden.py") for word in words_of(pid))}
+        wardens = {pid for pid in processes if any(word.endswith(KEEPERS) for word in words_of(pid))}
         count = 0
         for pid, (above, _, threads) in processes.items():
             ancestor = above
             while ancestor in processes and ancestor not in wardens:
                 ancestor = processes[ancestor][0]
-            if ancestor not in wardens and is_mine(pid):
+            if (pid in wardens or ancestor not in wardens) and is_mine(pid):
                 count += threads
         counted_at, counted = now, count
     return counted

@@ -13,11 +13,16 @@ if sys.path[:1] == [HERE]:
 
 import importlib.util  # noqa: E402
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-def load(name):  # type: ignore[no-untyped-def]
+
+def load(name: str) -> "Any":
+    """Make a module of a file beside this one."""
     spec = importlib.util.spec_from_file_location(name, f"{HERE}/{name}.py")
+    assert spec is not None and spec.loader is not None
     sys.modules[name] = module = importlib.util.module_from_spec(spec)
-    module.__dict__.update(BASELINE=BASELINE, MAIN_NAMES=MAIN_NAMES)
     is_quiet, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     spec.loader.exec_module(module)
     sys.dont_write_bytecode = is_quiet
@@ -29,7 +34,7 @@ if __name__ == "__main__":
     forking = load("_forking")
     del sys.modules["_warden"], sys.modules["_forking"]
     try:
-        forking.main()
+        forking.main(BASELINE, MAIN_NAMES)
     except forking.Begin as begin:
         forking.prepare(*begin.args)
         raise

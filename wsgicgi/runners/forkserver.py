@@ -1,4 +1,4 @@
-"""Python scripts from warm parents (``_zygote``, ``_forking``), all others, and what a warm child cannot do faithfully, by ``spawn``.
+"""Python scripts from warm parents (``_zygote``), all others, and what no warm child does faithfully, by ``spawn``.
 
 There is one warm parent for each ``Kind`` of scripts: interpreter, options, variables, identity, modules. A warden
 starts it, as it starts scripts, while the request that wants it goes the cold way: nobody waits for it, and a request
@@ -47,9 +47,6 @@ MAX_DELAY = 300.0
 #: Seconds between two parents that differ in what was learned, and the most modules that are.
 LEARN_SECONDS = 1.0
 MAX_LEARNED = 1000
-#: Bytes that the kernel shows of a script's command line and environment.
-SHOWN_WORDS = 1024
-SHOWN_VARIABLES = 8192
 
 _ZYGOTE = Path(__file__).with_name("_zygote.py")
 _AT_UNFIT, _AT_STALE = 3, 4  # as in ``_forking``, which cannot be imported here
@@ -108,7 +105,7 @@ class WarmParent(Warden):
 
     def messages(self) -> list[tuple[bytes, Any]] | None:
         """What it has told since the last look; None when it has gone."""
-        found = []
+        found: list[tuple[bytes, Any]] = []
         while self._poll.poll(0):
             try:
                 data = self._socket.recv(65536)
@@ -249,9 +246,9 @@ class _WarmExecution(warden._Execution):
 def _invocation(kind: Kind, modules: Sequence[str], stdin: int) -> Invocation:
     told = marshal.dumps((list(modules),), 4).hex()
     return Invocation(
-        argv=(kind.interpreter, *kind.options, str(_ZYGOTE), told, " " * SHOWN_WORDS),
+        argv=(kind.interpreter, *kind.options, str(_ZYGOTE), told),
         # functions are found now, and not by each child anew
-        metavars={**dict(kind.variables), "LD_BIND_NOW": "1", "_": " " * SHOWN_VARIABLES},
+        metavars={**dict(kind.variables), "LD_BIND_NOW": "1"},
         cwd="/",
         stdin=stdin,
         identity=kind.identity,
@@ -404,7 +401,7 @@ class _Parents:
 
 
 class WarmRunner(SpawnRunner):
-    """Starts Python scripts from warm parents, and all others as ``SpawnRunner`` does."""
+    """Starts Python and Perl scripts from warm parents, and all others as ``SpawnRunner`` does."""
 
     def __init__(self) -> None:
         super().__init__()
