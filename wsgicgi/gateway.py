@@ -50,8 +50,10 @@ from .inquiry import Inquiry
 from .observation import UnwatchedRun, begin_run
 from .operating import Front, front
 from .paths import PathRules, Script, ScriptFinder, canonical, is_python, script_command, shown
+from .pipes import watch
 from .response import HeadParser, Kind, ResponseHead
 from .runners import RUNNERS, Execution, IdentityRefused, Invocation, Runner
+from .server import keeps_answers
 from .terms import AllTerms, Terms
 
 if TYPE_CHECKING:
@@ -478,6 +480,7 @@ class _Gateway:
             write_stderr=inquiry.write_stderr,
             is_client_gone=inquiry.ticking(presence(inquiry.environ)),
             at_end=end,
+            pipes=watch(execution, in_large_pieces=not keeps_answers(inquiry.environ)),
         )
         inquiry.exchange = inquiry.environ["wsgicgi.exchange"] = exchange
         return exchange

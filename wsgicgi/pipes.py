@@ -60,9 +60,14 @@ class Pipes(Protocol):
 
 
 class PolledPipes:
-    """The pipes through ``poll``."""
+    """The pipes through ``poll``.
 
-    def __init__(self, execution: Execution) -> None:
+    Args:
+        execution: Whose pipes.
+        in_large_pieces: Whether a pipe that the script has filled is made larger.
+    """
+
+    def __init__(self, execution: Execution, *, in_large_pieces: bool = True) -> None:
         self._execution = execution
         # looked up at each use: gevent puts one of its own there
         self._poll = select.poll()
@@ -72,6 +77,7 @@ class PolledPipes:
         self._must_ask_for_exit = execution.exit_fd is None
         self._open = 2
         self._piece = PIECE
+        self._may_enlarge = in_large_pieces and sys.platform == "linux"
         if execution.exit_fd is not None:
             self._sources[execution.exit_fd] = Source.EXIT
             self._poll.register(execution.exit_fd, select.POLLIN)
@@ -103,7 +109,7 @@ class PolledPipes:
             if source is not Source.EXIT:
                 data = os.read(descriptor, self._piece)
                 self._open -= not data
-                if len(data) == PIECE and source is Source.STDOUT:
+                if self._may_enlarge and len(data) == PIECE and source is Source.STDOUT:
                     self._enlarge(descriptor)
             if not data:
                 self._poll.unregister(descriptor)
@@ -111,7 +117,8 @@ class PolledPipes:
         return events
 
     def _enlarge(self, descriptor: int) -> None:
-        if sys.platform == "linux" and self._piece == PIECE:
+        self._may_enlarge = False
+        if sys.platform == "linux":
             self._piece = LARGE_PIECE
             with contextlib.suppress(OSError):  # this user has many large pipes already
                 fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, LARGE_PIECE)
@@ -180,6 +187,8 @@ class ThreadedPipes:
                 return
 
 
-def watch(execution: Execution) -> Pipes:
+def watch(execution: Execution, *, in_large_pieces: bool = True) -> Pipes:
     """The pipes of a script, in the way of this system."""
-    return ThreadedPipes(execution) if sys.platform == "win32" else PolledPipes(execution)
+    if sys.platform == "win32":
+        return ThreadedPipes(execution)
+    return PolledPipes(execution, in_large_pieces=in_large_pieces)

@@ -42,6 +42,14 @@ def has_sibling_processes(environ: WSGIEnvironment) -> bool:
     return bool(environ.get("wsgi.multiprocess")) or "gunicorn.socket" in environ
 
 
+def keeps_answers(environ: WSGIEnvironment) -> bool:
+    """Whether a server takes answers faster than its clients do, as waitress does, up to 16 MiB and more.
+
+    It has them in memory several times while it adds to them: the larger the pieces, the more.
+    """
+    return "waitress.client_disconnected" in environ
+
+
 class Readable(Protocol):
     """What a request body is read from."""
 

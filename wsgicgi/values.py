@@ -319,7 +319,7 @@ def runner(value: object) -> str:
     """The name of a way of starting scripts."""
     if value not in RUNNER_NAMES:
         raise ValueError(
-            "expected 'spawn' (a process each), 'warm' (Python's and Perl's from interpreters that have started already)"
+            "expected 'spawn' (a process each), 'warm' (Python's and Perl's from interpreters that have started)"
             " or 'inprocess' (Python scripts in this process)"
         )
     return str(value)
