@@ -737,7 +737,7 @@ def test_setting_names_a_runner(site: Site, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("make", [create_app, lambda runner: CGIScript(__file__, runner=runner)])
 def test_unknown_runner_is_told(make: Callable[..., object]) -> None:
     """In one sentence, with what there is."""
-    with pytest.raises(ConfigError, match=r"^runner='fork': expected 'spawn' \(a process each\) or 'inprocess'"):
+    with pytest.raises(ConfigError, match=r"^runner='fork': expected 'spawn' \(a process each\), 'warm' .* or 'inprocess'"):
         make(runner="fork")
 
 
