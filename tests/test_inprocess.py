@@ -737,7 +737,8 @@ def test_setting_names_a_runner(site: Site, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("make", [create_app, lambda runner: CGIScript(__file__, runner=runner)])
 def test_unknown_runner_is_told(make: Callable[..., object]) -> None:
     """In one sentence, with what there is."""
-    with pytest.raises(ConfigError, match=r"^runner='fork': expected 'spawn' \(a process each\), 'warm' .* or 'inprocess'"):
+    expected = r"^runner='fork': expected 'spawn' \(a process each\), 'warm' .* or 'inprocess'"
+    with pytest.raises(ConfigError, match=expected):
         make(runner="fork")
 
 
