@@ -204,7 +204,8 @@ def _server_name(host: str, own: str) -> str:
 
 def authority(environ: WSGIEnvironment) -> str | None:
     """The host in a target in absolute form, which goes before the Host field (RFC 9112 section 3.2.2)."""
-    absolute = _ABSOLUTE_FORM.fullmatch(_raw_target(environ))
+    raw = _raw_target(environ)
+    absolute = None if raw.startswith("/") else _ABSOLUTE_FORM.fullmatch(raw)
     return absolute[1] if absolute else None
 
 
