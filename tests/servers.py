@@ -111,6 +111,16 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def living(pids: list[int]) -> list[int]:
+    """Those of these processes that have not ended (Linux)."""
+    found = []
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX":
+                found.append(pid)
+    return found
+
+
 def is_warden(pid: int) -> bool:
     """Whether a process is one that starts and ends a server's scripts (``runners/_warden``, ``runners/_zygote``)."""
     try:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from servers import wait_until
+from servers import living, wait_until
 
 from wsgicgi.runners import Execution, Identity, IdentityRefused, Invocation, Restrictions, SpawnRunner, warden
 from wsgicgi.runners.base import ExitStatus
@@ -284,15 +284,6 @@ def test_start_under_limits_is_no_fork_of_this_process() -> None:
 
 
 # -- the end
-
-
-def living(pids: list[int]) -> list[int]:
-    found = []
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX":
-                found.append(pid)
-    return found
 
 
 ESCAPE = (

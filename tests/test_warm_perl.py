@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import pwd
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import wait_until
+from servers import living, wait_until
 from sites import Site
 from warm_perl_cases import CASES
 from werkzeug.test import Client
@@ -528,15 +527,6 @@ def test_processes_of_a_script_are_limited(own: WarmRunner, directory: Path) -> 
 
 
 # -- the end
-
-
-def living(pids: list[int]) -> list[int]:
-    found = []
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX":
-                found.append(pid)
-    return found
 
 
 ESCAPE = (

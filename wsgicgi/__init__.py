@@ -5,7 +5,7 @@ The way of a request::
     server -> app(environ, start_response)                                                       app.py
       CGIMiddleware.__call__           what names no script goes on to StaticMiddleware:         gateway.py
                                          filecache, or find_file -> resources -> fileanswer  static.py
-        script    = paths.find_script(...)    -> Script        what the URL names; 404, 403      paths.py
+        script    = scripts.find(path_info)   -> Script        what the URL names; 404, 403      paths.py
         terms     = all_terms.of(script)      -> Terms         the settings that hold for it     terms.py
         run_as    = identity.of_script(...)   -> Identity      whom it runs as; 403, 500         identity.py
         body      = body.collect(...)         -> Body          the script's stdin; 4xx, 501, 507 body.py

@@ -47,6 +47,11 @@ class Restrictions:
     nice: int | None = None
     no_new_privs: bool = True
 
+    @property
+    def limits(self) -> tuple[int | None, ...]:
+        """The resource limits, in the order in which those who set them take them."""
+        return self.max_cpu, self.max_memory, self.max_processes, self.max_file_size, self.max_open_files
+
     def reached(self, status: ExitStatus | None, stderr: bytes) -> str:
         """Which limit a script came against, as the setting is written; "" when that is not known.
 

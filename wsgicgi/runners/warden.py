@@ -137,13 +137,7 @@ class Warden:
             os.fsencode(invocation.cwd),
             restrictions.umask,
             restrictions.nice,
-            (
-                restrictions.max_cpu,
-                restrictions.max_memory,
-                restrictions.max_processes,
-                restrictions.max_file_size,
-                restrictions.max_open_files,
-            ),
+            restrictions.limits,
         )
         return marshal.dumps(frame)
 
