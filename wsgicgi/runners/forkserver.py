@@ -8,6 +8,7 @@ parent ends when that is closed, with all that it runs. One that is replaced kee
 
 from __future__ import annotations
 
+import array
 import contextlib
 import dataclasses
 import errno
@@ -50,6 +51,8 @@ MAX_LEARNED = 1000
 
 _ZYGOTE = Path(__file__).with_name("_zygote.py")
 _AT_UNFIT, _AT_STALE = 3, 4  # as in ``_forking``, which cannot be imported here
+_ROOM_BYTES = 128 * 1024  # as in ``_script``
+_POINTER = array.array("Q").itemsize
 _logger = logging.getLogger("wsgicgi")
 
 
@@ -84,6 +87,7 @@ class WarmParent(Warden):
         self._running = 0
         self._is_retired = False
         self.is_ready = False
+        self.place = 0
         self.begin = time.monotonic()
         keeper = warden.find(kind.identity, no_new_privs=kind.no_new_privs)
         if keeper is None:
@@ -131,8 +135,13 @@ class WarmParent(Warden):
             return lines[self._telling] if lines else ""
         return ""
 
-    def get_ready(self) -> None:
-        """It starts scripts from now on; nobody listens to what it writes itself."""
+    def get_ready(self, place: int | None) -> None:
+        """It starts scripts from now on; nobody listens to what it writes itself.
+
+        Args:
+            place: Where its processes have their command lines and variables.
+        """
+        self.place = place or 0
         self.is_ready = True
         self._execution_of_it.close()
 
@@ -141,11 +150,19 @@ class WarmParent(Warden):
 
     def _frame(self, number: int, invocation: Invocation) -> bytes:
         assert isinstance(invocation, _Planned)
-        found = invocation.plan
-        *frame, argv, environment, cwd, umask, nice, restrictions = marshal.loads(super()._frame(number, invocation))
-        words = [os.fsencode(word) for word in found.words]
-        extra = (words, os.fsencode(found.name), found.stamp, found.is_executed)
-        return marshal.dumps((*frame, argv, environment, cwd, umask, nice, restrictions, extra), 4)
+        plan, restrictions = invocation.plan, invocation.restrictions
+        argv = [os.fsencode(word) for word in plan.argv]
+        words = [os.fsencode(word) for word in plan.words]
+        environment = invocation.environment()
+        content = _memory(words, environment, self.place)
+        name = os.fsencode(plan.name)
+        file = os.fsencode(os.path.abspath(plan.argv[0]))
+        told = (argv, file, words, environment, name, content, restrictions.umask, restrictions.nice)
+        frame = (
+            *(number, argv[0], plan.stamp, plan.is_executed, os.fsencode(invocation.cwd)),
+            *(_warden.mark_of(environment), restrictions.limits, marshal.dumps(told, 4)),
+        )
+        return marshal.dumps(frame, 4)
 
     def start(self, invocation: Invocation) -> Execution:
         """Start a script.
@@ -256,6 +273,24 @@ def _invocation(kind: Kind, modules: Sequence[str], stdin: int) -> Invocation:
     )
 
 
+def _memory(words: list[bytes], environment: dict[bytes, bytes], place: int) -> tuple[bytes, int, int]:
+    """What stands in a process's memory at a place: pointers, command line, variables; where each of these begins.
+
+    Raises:
+        NotTaken: It is more than there is room for.
+    """
+    variables = list(map(b"%b=%b\0".__mod__, environment.items()))
+    line = b"\0".join(words) + b"\0"
+    begin = _POINTER * (len(variables) + 1)
+    end = begin + len(line)
+    pointers = array.array("Q", itertools.accumulate(map(len, variables), initial=place + end))
+    pointers[-1] = 0
+    content = b"".join((pointers.tobytes(), line, *variables))
+    if len(content) > _ROOM_BYTES:
+        raise NotTaken
+    return content, begin, end
+
+
 class _Parents:
     """The parents of one kind of scripts: the one that starts them, and the one that will."""
 
@@ -329,7 +364,7 @@ class _Parents:
         messages = parent.messages()
         for kind, value in messages or ():
             if kind == b"R":
-                parent.get_ready()
+                parent.get_ready(value)
                 self._retire(self._current)
                 self._current, self._next = parent, None
                 self._delay = FIRST_DELAY
