@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import importlib.util
 import json
 import os
@@ -132,15 +133,19 @@ def test_workers_are_reloaded_while_scripts_run(site: Site, tmp_path: Path) -> N
 
 
 def test_no_request_is_lost_when_parents_are_killed(site: Site, tmp_path: Path) -> None:
-    """What had not begun begins the cold way; what runs is told by 502; another parent takes its place."""
+    """What had not begun begins the cold way; what runs is told by 502, or breaks off; another parent takes its place."""
     site.python("short.py", HEAD + "print('whole answer')")
     answers: list[tuple[int, bytes]] = []
     stop = threading.Event()
 
     def ask() -> None:
         while not stop.is_set():
-            response, body = server.get("/cgi-bin/short.py")
-            answers.append((response.status, body))
+            try:
+                response, body = server.get("/cgi-bin/short.py")
+            except http.client.IncompleteRead:  # its head was sent already, and nobody can tell how the script ended
+                answers.append((502, b""))
+            else:
+                answers.append((response.status, body))
 
     with warm_server("gunicorn", site, tmp_path) as server:
         wait_until_warm(server)

@@ -439,28 +439,29 @@ def let_go_of_modules(steps: list[Any]) -> None:
     were.
     """
     modules, names, part = sys.modules, sys.__dict__, functools.partial
-    main = modules.get("__main__")
-    new = new_modules()
+    last = [modules.get("__main__")]
+    own = []
+    for name in new_modules():
+        module = modules[name]
+        if name in known or _loaded.is_of_library(module):
+            keep.append(module)
+        elif name != "__main__":
+            own.append((name, module))
+    steps.append(part(gc.collect))  # the last but for leaving
+    steps.append(part(last.clear))  # from its end
+    if is_quiet():
+        last += [modules.pop(name) for name, _ in own]
+        modules.pop("__main__", None)
+        return
+    for _, module in own:
+        with contextlib.suppress(TypeError):
+            own_modules.append(weakref.ref(module))
     for name in GONE:
         if name in names:
             names[name] = None
     for name in ("stdin", "stdout", "stderr"):
         names[name] = names.get(f"__{name}__")
-    for name in new:
-        module = modules[name]
-        if name in known or _loaded.is_of_library(module):
-            keep.append(module)
-        elif name != "__main__":
-            with contextlib.suppress(TypeError):
-                own_modules.append(weakref.ref(module))
-    steps.append(part(gc.collect))  # the last but for leaving
-    if is_quiet():
-        last = [modules.pop("__main__", None), *(modules.pop(name, None) for name in new)]
-        steps.append(part(last.clear))
-    else:
-        last = [main]
-        steps += [part(last.clear), part(modules.clear)]
-    steps.append(part(gc.collect))
+    steps += [part(modules.clear), part(gc.collect)]
 
 
 def new_modules() -> list[str]:
