@@ -170,6 +170,30 @@ def test_no_request_is_lost_when_parents_are_killed(site: Site, tmp_path: Path) 
     assert failed <= 4 * 4 * 2  # those that were running at a kill
 
 
+def test_a_process_that_waits_for_a_script_may_be_killed(site: Site, tmp_path: Path) -> None:
+    """Then another is forked; and it never runs what has changed since it was made."""
+    script = site.python("short.py", HEAD + "print('one')")
+
+    def waiting() -> list[int]:
+        return [pid for pid in parents_of(parent) if pid != parent]
+
+    with warm_server("waitress", site, tmp_path) as server:
+        wait_until_warm(server)
+        found = parents_of(server.process.pid)
+        [parent] = [pid for pid in found if parent_of(pid) not in found]
+        for _ in range(4):
+            assert text_of(server, "/cgi-bin/short.py") == "one\n"
+        for _ in range(3):
+            wait_until(waiting, "a process waits")
+            os.kill(waiting()[0], signal.SIGKILL)
+            assert text_of(server, "/cgi-bin/short.py") == "one\n"
+        wait_until(waiting, "a process waits")
+        for number in range(3):
+            script.write_text(script.read_text().replace("print('", f"print('{number}"))
+            assert text_of(server, "/cgi-bin/short.py").startswith(str(number))
+        assert is_alive(parent)
+
+
 def test_limits_are_told_as_for_other_scripts(site: Site, tmp_path: Path) -> None:
     """Statuses and lines of the log are the same as with ``spawn``."""
     site.python("cpu.py", "while True: pass")

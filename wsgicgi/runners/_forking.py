@@ -13,6 +13,7 @@ stale (something that it has loaded has changed, or it has grown: it wants to be
 
 from __future__ import annotations
 
+import array
 import contextlib
 import ctypes
 import errno
@@ -21,6 +22,7 @@ import marshal
 import mmap
 import os
 import posix
+import select
 import signal
 import socket
 import sys
@@ -65,6 +67,39 @@ def address_space() -> int:
         return 0
 
 
+class Spare:
+    """A process that was forked when there was nothing else to do, and waits for its script.
+
+    It ends when its link is closed before that.
+
+    Raises:
+        OSError: No process can be had.
+    """
+
+    def __init__(self, script: Any, programs: Any) -> None:
+        self.state = programs.changes
+        self.link, its_end = socket.socketpair()
+        with its_end:
+            self.pid = os.fork()
+            if self.pid == 0:
+                link = its_end.detach()
+                del self.link, its_end  # this function is a part of the way to the script
+                script.wait(link, programs)
+
+    def give(self, value: Any, descriptors: Sequence[int]) -> bool:
+        """Give it its script; False: it has gone."""
+        data = marshal.dumps(value, 4)
+        frame = _warden.FRAME.pack(b"S", len(data)) + data
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+        try:
+            sent = self.link.sendmsg([frame], rights)
+            if sent < len(frame):
+                self.link.sendall(frame[sent:])
+        except OSError:
+            return False
+        return True
+
+
 class Starter:
     """Forks scripts."""
 
@@ -78,6 +113,10 @@ class Starter:
         self.starts = 0
         self.first_bytes = resident_bytes()
         self.is_stale = False
+        self.spare: Spare | None = None
+        self.wants_spare = False
+        self.poll = select.poll()
+        self.poll.register(sock, select.POLLIN)
 
     def start(self, frame: Any, given: Sequence[int]) -> None:
         """Start a script; its process tells of it."""
@@ -92,13 +131,15 @@ class Starter:
             program = self.programs.find(os.fsdecode(path), stamp, is_executed=is_executed)
             wanted = limits(restrictions)
             report = mmap.mmap(-1, _script.REPORT_BYTES) if program.is_learning() else None
-            pid = os.fork()
+            pid = self.hand_over(path, told, given, wanted) if report is None else 0
+            pid = pid or os.fork()
         except (OSError, ValueError, _loaded.Unfit, Stale) as error:
             self.refuse(error, at, records)
             for descriptor in given:
                 os.close(descriptor)
             return
         if pid == 0:
+            self.script.leave_parent()
             self.script.begin(program, told, streams=streams, records=records, wanted=wanted, report=report)
         os.set_blocking(records, False)
         script = _warden.Script(number, records=records, mark=mark)
@@ -109,6 +150,19 @@ class Starter:
         if report is not None:
             self.learners.append((script, report, program))
         self.starts += 1
+        self.wants_spare = restrictions[2] is None  # which would be counted as one of the script's
+
+    def hand_over(self, path: bytes, told: bytes, given: Sequence[int], wanted: Any) -> int:
+        """Give a script to the process that waits for one; its process id, or 0: there is none that can take it."""
+        spare, self.spare = self.spare, None
+        if spare is None:
+            return 0
+        try:
+            if spare.state != self.programs.changes:
+                return 0
+            return spare.pid if spare.give((os.fsdecode(path), told, wanted), given) else 0
+        finally:
+            spare.link.close()
 
     def refuse(self, error: Exception, at: int, records: int) -> None:
         """Tell of a script that is not started."""
@@ -137,6 +191,10 @@ class Starter:
             self.starts = 0
             if resident_bytes() > self.first_bytes + GROWTH_BYTES:
                 self.retire()
+        if self.wants_spare and self.spare is None and not self.is_stale and not self.poll.poll(0):
+            self.wants_spare = False
+            with contextlib.suppress(OSError):
+                self.spare = Spare(self.script, self.programs)
 
     def learn(self, program: Any, report: mmap.mmap) -> None:
         """Take in what a script has imported."""
@@ -145,13 +203,7 @@ class Starter:
             names, own = marshal.loads(report[4 : 4 + length]) if length else ([], [])
         except (EOFError, ValueError, TypeError):
             return
-        for path in own:
-            if path not in program.modules and os.path.dirname(path) == program.directory:
-                with contextlib.suppress(OSError, _loaded.Unfit):
-                    program.modules[path] = _loaded.Code(path)
-        if own:
-            gc.freeze()
-            _loaded.fill_heap()
+        self.programs.add_modules(program, own)
         new = [name for name in names if name not in self.told and name not in sys.modules]
         self.told.update(new)
         if new:
@@ -161,6 +213,9 @@ class Starter:
         """Ask to be replaced."""
         if not self.is_stale:
             self.is_stale = True
+            if self.spare is not None:
+                self.spare.link.close()
+                self.spare = None
             send(self.sock, b"X", None)
 
 

@@ -242,14 +242,24 @@ class Program:
         self.runs = 0
         self.modules: dict[str, Code] = {}  # of its own directory
 
-    def refresh(self) -> None:
-        """See to it that the code of its own modules is that of the files."""
-        for path, code in list(self.modules.items()):
+    def refresh(self) -> bool:
+        """See to it that the code of its own modules is that of the files; whether any was not."""
+        changed = []
+        for path, code in self.modules.items():
             try:
                 if stamp_of(os.stat(path)) != code.stamp:
-                    self.modules[path] = Code(path)
-            except (OSError, Unfit):
-                del self.modules[path]
+                    changed.append(path)
+            except OSError:
+                changed.append(path)
+        for path in changed:
+            del self.modules[path]
+            self.add(path)
+        return bool(changed)
+
+    def add(self, path: str) -> None:
+        """Take in the code of a module of its own."""
+        with contextlib.suppress(OSError, Unfit):
+            self.modules[path] = Code(path)
 
     def is_learning(self) -> bool:
         """Whether this run is to tell what it imports."""
@@ -260,6 +270,7 @@ class Programs:
     """All scripts that were started, and the names that their directories would take from loaded modules."""
 
     def __init__(self) -> None:
+        self.changes = 0  # of what is known here
         self._programs: dict[str, Program] = {}
         self._names: dict[str, tuple[int, frozenset[str]]] = {}
 
@@ -279,13 +290,31 @@ class Programs:
             if len(self._programs) >= MAX_PROGRAMS:
                 self._programs.clear()
             program = self._programs[path] = Program(path, stamp)
-            gc.freeze()
-            fill_heap()
+            self.settle()
         if not IS_ISOLATED:
             self._look_for_shadows(program.directory)
         program.runs += 1
-        program.refresh()
+        if program.refresh():
+            self.settle()
         return program
+
+    def known(self, path: str) -> Program:
+        """A script that was found before."""
+        return self._programs[path]
+
+    def add_modules(self, program: Program, paths: Sequence[str]) -> None:
+        """Take in the code of a script's own modules."""
+        new = [path for path in paths if path not in program.modules and os.path.dirname(path) == program.directory]
+        for path in new:
+            program.add(path)
+        if new:
+            self.settle()
+
+    def settle(self) -> None:
+        """Something was compiled: see to it that new processes share it."""
+        self.changes += 1
+        gc.freeze()
+        fill_heap()
 
     def _look_for_shadows(self, directory: str) -> None:
         """A file beside the script that has the name of a loaded module would be imported in its place."""

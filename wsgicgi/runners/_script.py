@@ -28,6 +28,7 @@ import os
 import posix
 import resource
 import signal
+import socket
 import sys
 import types
 import weakref
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 else:
     _loaded, _warden = sys.modules["_loaded"], sys.modules["_warden"]
 
+LINK = 3  # the first descriptor that no script has
 REPORT_BYTES = 64 * 1024
 ROOM_BYTES = 128 * 1024  # for a script's command line and environment
 
@@ -235,6 +237,39 @@ class Script:
         else:
             hook[0](args)
 
+    def leave_parent(self) -> None:
+        """In the new process: be one of one's own."""
+        self.after_fork.restore()
+        set_wakeup_fd(-1)
+        set_action(SIGCHLD, SIG_DFL)
+        set_mask(SIG_SETMASK, ())
+        setsid()
+
+    def wait(self, link: int, programs: Any) -> NoReturn:
+        """In a new process that has no script yet: wait for it, or for the parent's end.
+
+        Args:
+            link: The descriptor of a socket to the parent.
+            programs: The scripts that it can have.
+        """
+        self.leave_parent()
+        if link != LINK:
+            dup2(link, LINK)
+        self.close_from(LINK + 1)
+        sock = socket.socket(fileno=LINK)
+        frame = _warden.Frames(sock, None).take()
+        if frame is None:
+            exit_now(0)
+        sock.detach()
+        del sock
+        _, (path, told, wanted), (*streams, records) = frame
+        self.begin(programs.known(path), told, streams=streams, records=records, wanted=wanted, report=None)
+
+    def close_from(self, first: int) -> None:
+        """Close descriptors."""
+        if close_range is None or close_range(first, 2**31 - 1, 0) != 0:
+            os.closerange(first, 1 + max(self.highest, *(each.records for each in _warden.scripts.values()), 0))
+
     def begin(
         self,
         program: Any,
@@ -256,11 +291,6 @@ class Script:
             report: Where it is to leave what it has imported.
         """
         argv, file, words, environment, name, content, umask, nice = loads(told)
-        self.after_fork.restore()
-        set_wakeup_fd(-1)
-        set_action(SIGCHLD, SIG_DFL)
-        set_mask(SIG_SETMASK, ())
-        setsid()
         for target, stream in enumerate(streams):
             dup2(stream, target)
         self.input.choose()
@@ -280,8 +310,7 @@ class Script:
         refresh_secrets()
         limit(records, umask, nice, wanted)
         write(records, _warden.RECORD.pack(_warden.STARTED, os.getpid(), 0, 0, 0))
-        if close_range is None or close_range(3, 2**31 - 1, 0) != 0:
-            os.closerange(3, 1 + max(self.highest, records, *(each.records for each in _warden.scripts.values())))
+        self.close_from(LINK)
         self.go_to(program, sys.argv[0] if IS_OLD else file.decode(*FILE_SYSTEM), report)
 
     def go_to(self, program: Any, file: str, report: mmap.mmap | None) -> NoReturn:
@@ -320,6 +349,7 @@ class Script:
         program = types.SimpleNamespace(directory="/", code=types.SimpleNamespace(code=None))
         for _ in range(REHEARSALS):
             with contextlib.suppress(Begin):
+                self.leave_parent()
                 self.begin(program, told, streams=(0, 0, 0), records=0, wanted=(), report=None)
             self.after_fork.skip()
             print()

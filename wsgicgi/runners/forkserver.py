@@ -193,7 +193,7 @@ class WarmParent(Warden):
         kind, value, at, *_ = _warden.RECORD.unpack(record)
         if kind == _warden.STARTED:
             return int(value)
-        if at in (_AT_UNFIT, _AT_STALE):
+        if at in (_AT_UNFIT, _AT_STALE) or kind == _warden.ENDED:  # it was killed before it began
             raise NotTaken
         if at == _warden.AT_DIRECTORY:
             raise OSError(value, os.strerror(value), invocation.cwd)
