@@ -12,6 +12,8 @@ from pathlib import Path
 SCRIPTS = Path(__file__).parent / "scripts"
 KIB = 1024
 MIB = 1024 * KIB
+#: What scripts need beside the standard library.
+MODULES = {"form_flask.py": "flask"}
 FILE_SIZES = {"1k.bin": KIB, "100k.bin": 100 * KIB, "100m.bin": 100 * MIB}
 
 
@@ -51,9 +53,21 @@ def prepare(site: Path, names: Iterable[str], *, python: str = "") -> None:
             _compile(SCRIPTS / name, script)
             continue
         interpreter, rest = (SCRIPTS / name).read_text().split("\n", 1)
-        path = python or script_python() if name.endswith(".py") else program(Path(interpreter[2:]).name, "perl")
-        script.write_text(f"#!{path}\n{rest}")
+        path = (
+            python or script_python()
+            if name.endswith(".py")
+            else program(Path(interpreter[2:].split()[0]).name, "perl")
+        )
+        options = interpreter.partition(" ")[2]
+        if name in MODULES:
+            _require(path, MODULES[name])
+        script.write_text(f"#!{path} {options}".rstrip() + f"\n{rest}")
         script.chmod(0o755)
+
+
+def _require(python: str, module: str) -> None:
+    if subprocess.run([python, "-c", f"import {module}"], capture_output=True).returncode:
+        raise NotInstalled(f"{python} has no {module}: give --script-python one that has")
 
 
 def _compile(source: Path, target: Path) -> None:

@@ -11,8 +11,8 @@ from content import FILE_SIZES, MIB
 from load import Request, Sample, WrongAnswer
 
 HELLO = b"hello, world\n"
-FORM = "name=Ada+Lovelace&text=" + "0123456789+" * 40
-FORM_ANSWER = b"<p>Ada Lovelace &quot;" + b"0123456789 " * 40 + b"&quot; 2000</p>\n"
+FORM = "name=Ada+Lovelace&text=" + "0123456789+" * 180
+FORM_ANSWER = b"<p>Ada Lovelace &quot;" + b"0123456789 " * 180 + b"&quot; 2000</p>\n"
 
 CGI_PEERS = ("lighttpd", "nginx-fcgiwrap", "apache", "uwsgi", "go", "http.server")
 STREAM_PEERS = ("lighttpd", "lighttpd-stream", "nginx-fcgiwrap", "nginx-fcgiwrap-stream", "apache", "uwsgi", "go")
@@ -107,9 +107,9 @@ def _hello(script: str, language: str) -> Workload:
     )
 
 
-def _form(script: str, what: str) -> Workload:
+def _form(script: str, what: str, path_info: str = "") -> Workload:
     request = Request(
-        target=f"/cgi-bin/{script.replace('.', '-')}",
+        target=f"/cgi-bin/{script.replace('.', '-')}{path_info}",
         method="POST",
         fields={"Content-Type": "application/x-www-form-urlencoded"},
         body=FORM,
@@ -227,6 +227,7 @@ WORKLOADS: Mapping[str, Workload] = {
     "python-hello": _hello("hello.py", "Python"),
     "perl-hello": _hello("hello.pl", "Perl"),
     "python-form": _form("form.py", "a form posted to Python with usual imports"),
+    "python-flask": _form("form_flask.py", "a form posted to a Flask application as a CGI script", "/form"),
     "perl-form": _form("form.pl", "a form posted to Perl's CGI.pm"),
     "out": _download("1 GiB out of a script", "out.c", STREAM_PEERS, "/cgi-bin/out-c?bytes={bytes}", None),
     "out-length": _download(
