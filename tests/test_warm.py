@@ -194,6 +194,22 @@ def test_a_process_that_waits_for_a_script_may_be_killed(site: Site, tmp_path: P
         assert is_alive(parent)
 
 
+def test_scripts_of_several_directories_take_turns(site: Site, tmp_path: Path) -> None:
+    """A process that waited has the directory of the script that it gets, and keeps none until then."""
+    for name in ("a", "b"):
+        site.python(f"{name}/where.py", HEAD + "import os\nprint(os.getcwd())")
+    with warm_server("waitress", site, tmp_path) as server:
+        for name in "ababab":
+            wait_until_warm(server)
+            expected = f"{site.directory}/cgi-bin/{name}"
+            assert text_of(server, f"/cgi-bin/{name}/where.py").split() == [expected]
+        wait_until(lambda: len(parents_of(server.process.pid)) == 2, "a process waits")
+        wait_until(
+            lambda: {os.readlink(f"/proc/{pid}/cwd") for pid in parents_of(server.process.pid)} == {"/"},
+            "both are at the root",
+        )
+
+
 def test_limits_are_told_as_for_other_scripts(site: Site, tmp_path: Path) -> None:
     """Statuses and lines of the log are the same as with ``spawn``."""
     site.python("cpu.py", "while True: pass")

@@ -212,7 +212,8 @@ print(sys.argv, sys.path, sys.orig_argv, sys.executable, sys.prefix, sys.base_pr
     "exit 3": Case(text="import sys; sys.exit(3)"),
     "exit 256": Case(text="import sys; sys.exit(256)"),
     "exit -1": Case(text="import sys; sys.exit(-1)"),
-    "exit huge": Case(text="import sys; sys.exit(2**70)"),
+    # from 3.12 on this leaves an error behind that the interpreter shows when it waits for threads
+    **({"exit huge": Case(text="import sys; sys.exit(2**70)")} if sys.version_info < (3, 12) else {}),
     "exit True": Case(text="import sys; sys.exit(True)"),
     "exit None": Case(text="import sys; print('x'); sys.exit(None)"),
     "exit text": Case(text="import sys; print('out', end=''); sys.exit('no way: \\u20ac')"),

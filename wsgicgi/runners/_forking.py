@@ -84,7 +84,10 @@ class Spare:
             if self.pid == 0:
                 link = its_end.detach()
                 del self.link, its_end  # this function is a part of the way to the script
-                script.wait(link, programs)
+                try:
+                    script.wait(link, programs)
+                except Exception:  # not on the parent's way
+                    os._exit(127)
 
     def give(self, value: Any, descriptors: Sequence[int]) -> bool:
         """Give it its script; False: it has gone."""
@@ -128,10 +131,11 @@ class Starter:
                 raise Stale
             os.chdir(cwd)  # also where the last one was the same: it may have been renamed
             at = _warden.AT_PROGRAM
-            program = self.programs.find(os.fsdecode(path), stamp, is_executed=is_executed)
+            path = os.fsdecode(path)
+            program = self.programs.find(path, stamp, is_executed=is_executed)
             wanted = limits(restrictions)
             report = mmap.mmap(-1, _script.REPORT_BYTES) if program.is_learning() else None
-            pid = self.hand_over(path, told, given, wanted) if report is None else 0
+            pid = self.hand_over((path, cwd, told, wanted), given) if report is None else 0
             pid = pid or os.fork()
         except (OSError, ValueError, _loaded.Unfit, Stale) as error:
             self.refuse(error, at, records)
@@ -152,7 +156,7 @@ class Starter:
         self.starts += 1
         self.wants_spare = restrictions[2] is None  # which would be counted as one of the script's
 
-    def hand_over(self, path: bytes, told: bytes, given: Sequence[int], wanted: Any) -> int:
+    def hand_over(self, value: Any, given: Sequence[int]) -> int:
         """Give a script to the process that waits for one; its process id, or 0: there is none that can take it."""
         spare, self.spare = self.spare, None
         if spare is None:
@@ -160,7 +164,7 @@ class Starter:
         try:
             if spare.state != self.programs.changes:
                 return 0
-            return spare.pid if spare.give((os.fsdecode(path), told, wanted), given) else 0
+            return spare.pid if spare.give(value, given) else 0
         finally:
             spare.link.close()
 

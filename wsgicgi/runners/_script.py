@@ -65,9 +65,9 @@ GONE = ["path", "argv", "ps1", "ps2", "path_hooks", "path_importer_cache", "meta
 
 # with the interpreter lock, which nobody else wants
 libc = ctypes.PyDLL(None)
-libc.sbrk.restype = ctypes.c_void_p
 libc.lseek.restype, libc.lseek.argtypes = ctypes.c_int64, (ctypes.c_int, ctypes.c_int64, ctypes.c_int)
-prctl, lseek, sbrk, close_range = libc.prctl, libc.lseek, libc.sbrk, getattr(libc, "close_range", None)
+lseek, close_range = libc.lseek, getattr(libc, "close_range", None)
+prctl: Any = getattr(libc, "prctl", None)
 ModuleType, loads, write, setsid, dup2, exit_now = (
     types.ModuleType,
     marshal.loads,
@@ -115,6 +115,7 @@ class Memory:
         self.room = mmap.mmap(-1, ROOM_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.place = ctypes.addressof(ctypes.c_char.from_buffer(self.room))
         self.environ = ctypes.c_void_p.in_dll(libc, "environ")
+        libc.sbrk.restype = ctypes.c_void_p
         self.map = MemoryMap(exe_fd=2**32 - 1)
         self.reference, self.size = ctypes.byref(self.map), ctypes.sizeof(self.map)
         with contextlib.suppress(OSError, ValueError), open("/proc/self/stat", "rb") as file:
@@ -136,7 +137,7 @@ class Memory:
         shown.arg_start = place + line
         shown.arg_end = shown.env_start = place + variables
         shown.env_end = place + len(content)
-        shown.brk = sbrk(0)
+        shown.brk = libc.sbrk(0)
         prctl(PR_SET_MM, PR_SET_MM_MAP, self.reference, self.size, 0)
 
 
@@ -256,13 +257,18 @@ class Script:
         if link != LINK:
             dup2(link, LINK)
         self.close_from(LINK + 1)
+        os.chdir("/")  # holds no directory back
         sock = socket.socket(fileno=LINK)
         frame = _warden.Frames(sock, None).take()
         if frame is None:
             exit_now(0)
         sock.detach()
         del sock
-        _, (path, told, wanted), (*streams, records) = frame
+        _, (path, cwd, told, wanted), (*streams, records) = frame
+        try:
+            os.chdir(cwd)
+        except OSError as error:
+            refuse(records, error, _warden.AT_DIRECTORY)
         self.begin(programs.known(path), told, streams=streams, records=records, wanted=wanted, report=None)
 
     def close_from(self, first: int) -> None:
@@ -387,10 +393,15 @@ def limit(records: int, umask: int | None, nice: int | None, wanted: Sequence[tu
         for which, soft, hard in wanted:
             resource.setrlimit(which, (soft, hard))
     except (OSError, ValueError) as error:
-        number = getattr(error, "errno", None) or errno.EINVAL
-        with contextlib.suppress(OSError):
-            write(records, _warden.RECORD.pack(_warden.REFUSED, number, _warden.AT_LIMITS, 0, 0))
-        exit_now(127)
+        refuse(records, error, _warden.AT_LIMITS)
+
+
+def refuse(records: int, error: Exception, at: int) -> NoReturn:
+    """In the new process: tell that the script does not begin."""
+    number = getattr(error, "errno", None) or errno.EINVAL
+    with contextlib.suppress(OSError):
+        write(records, _warden.RECORD.pack(_warden.REFUSED, number, at, 0, 0))
+    exit_now(127)
 
 
 def refresh_secrets() -> None:
@@ -587,7 +598,10 @@ def end_threads() -> None:
         try:
             threading._shutdown()
         except BaseException as error:
-            show_unraisable(error, threading)
+            show_unraisable(error, threading, "Exception ignored on threading shutdown")
+
+
+FLUSHING = "while flushing" if sys.version_info >= (3, 14) else "on flushing"
 
 
 def flush_streams() -> bool:
@@ -601,15 +615,20 @@ def flush_streams() -> bool:
         except BaseException as error:
             is_flushed = False
             if name == "stdout":
-                show_unraisable(error, stream)
+                show_unraisable(error, stream, f"Exception ignored {FLUSHING} sys.stdout")
     return is_flushed
 
 
-def show_unraisable(error: BaseException, thing: Any) -> None:
-    """Tell of an error as the interpreter does when there is nobody to raise it to."""
-    message = None
-    if sys.version_info >= (3, 14):
-        message, thing = "Exception ignored while flushing sys.stdout", None
+def show_unraisable(error: BaseException, thing: Any, message: str) -> None:
+    """Tell of an error as the interpreter does when there is nobody to raise it to.
+
+    Args:
+        error: The error.
+        thing: What interpreters name up to 3.12.
+        message: What they say from 3.13 on.
+    """
+    has_message = sys.version_info >= (3, 13)
+    thing, message = (None, message) if has_message else (thing, None)  # type: ignore[assignment]
     with contextlib.suppress(BaseException):
         sys.unraisablehook(unraisable_args((type(error), error, None, message, thing)))
 
