@@ -38,12 +38,13 @@ if sys.platform != "win32":
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
 KILL_GRACE = 3.0  # seconds between SIGTERM and SIGKILL
 KILL_TICK = 0.05  # seconds between looks at what is still there
 KILL_SECONDS = 10.0  # after which what cannot be killed (a process in the kernel) is left
+PIECE = 16 * 1024  # bytes of frames that are read at once: most are shorter than one
 COUNT_SECONDS = 1.0  # how long a count of a user's other processes holds
 
 KEEPERS = (b"_warden.py", b"_zygote.py")  # what wardens and warm parents run
@@ -51,6 +52,7 @@ KEEPERS = (b"_warden.py", b"_zygote.py")  # what wardens and warm parents run
 FRAME = struct.Struct("=cI")
 RECORD = struct.Struct("=iiiqq")
 TAKEN = struct.Struct("=Q")
+ANCILLARY = socket.CMSG_SPACE(4 * 4) if hasattr(socket, "CMSG_SPACE") else 0  # of four descriptors
 READY, STARTED, REFUSED, ENDED = range(4)
 AT_PROGRAM, AT_DIRECTORY, AT_LIMITS = range(3)
 
@@ -58,12 +60,11 @@ PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 4, 36, 38
 
 IS_LINUX = sys.platform == "linux"
 
-# Those that Python or we ignore; a script begins with all at their defaults.
-DEFAULT_SIGNALS = [
-    getattr(signal, name)
-    for name in ("SIGPIPE", "SIGXFZ", "SIGXFSZ", "SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGCHLD")
-    if hasattr(signal, name)
-]
+# A script begins with all signals at their defaults. All are named, not just those that Python or we ignore: of the
+# others a C library (glibc 2.36) asks first how they are handled, which is twice as many system calls.
+DEFAULT_SIGNALS = (
+    sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}) if sys.platform != "win32" else []
+)
 
 
 def become(identity: tuple[int, int, list[int]]) -> None:
@@ -117,8 +118,10 @@ class Script:
 
     def tell(self, kind: int, value: int, *, at: int = 0, max_rss: int = 0, cpu: int = 0) -> None:
         """Write a record. Nobody may be there to read it."""
-        with contextlib.suppress(OSError):
+        try:  # noqa: SIM105  # which takes longer than the write does
             os.write(self.records, RECORD.pack(kind, value, at, max_rss, cpu))
+        except OSError:
+            pass
 
     def begin_end(self) -> None:
         """Ask all of its processes to end."""
@@ -249,6 +252,8 @@ def is_mine(pid: int) -> bool:
 
 def limits(restrictions: Sequence[int | None]) -> list[tuple[int, int, int]]:
     """The limits to set: a resource's number, the soft limit, the hard one."""
+    if restrictions.count(None) == len(restrictions):
+        return []
     max_cpu, max_memory, max_processes, max_file_size, max_open_files = restrictions
     if max_processes is not None:
         max_processes += count_others()
@@ -365,7 +370,6 @@ def start(frame: Any, descriptors: Sequence[int]) -> None:
     """Start a script and tell of it."""
     number, argv, environment, cwd, umask, nice, restrictions = frame
     *streams, records = descriptors
-    os.set_blocking(records, False)
     script = Script(number, records=records, mark=mark_of(environment))
     at = AT_DIRECTORY
     try:
@@ -420,33 +424,36 @@ class Frames:
 
     def __init__(self, sock: socket.socket, taken: int | None) -> None:
         self.sock = sock
+        self.is_over = False
         self.taken = 0
         self.memory = None
         if taken is not None:
             self.memory = mmap.mmap(taken, TAKEN.size)
             os.close(taken)  # it was given to be inherited
 
-    def take(self) -> tuple[bytes, Any, array.array[int]] | None:
-        """The next frame: kind, value, descriptors; None at the end."""
-        head, descriptors = self._receive_head()
-        if len(head) < FRAME.size:
-            return None
-        kind, length = FRAME.unpack(head)
-        data = bytearray(length)
-        view = memoryview(data)
-        while view:
-            size = self.sock.recv_into(view)
-            if not size:
-                return None
-            view = view[size:]
-        self.taken += 1
-        if self.memory is not None:
-            TAKEN.pack_into(self.memory, 0, self.taken)
-        return kind, marshal.loads(data), descriptors
+    def take(self) -> Iterator[tuple[bytes, Any, Sequence[int]]]:
+        """The frames that have come, with the rest of the last one: kind, value, descriptors."""
+        data, descriptors = self._receive()
+        self.is_over = not data
+        while data:
+            data = self._complete(data, FRAME.size)
+            if not data:
+                return
+            kind, length = FRAME.unpack_from(data)
+            end = FRAME.size + length
+            data = self._complete(data, end)
+            if not data:
+                return
+            self.taken += 1
+            if self.memory is not None:
+                TAKEN.pack_into(self.memory, 0, self.taken)
+            yield kind, marshal.loads(memoryview(data)[FRAME.size : end]), descriptors
+            data = data[end:]
 
-    def _receive_head(self) -> tuple[bytes, array.array[int]]:
+    def _receive(self) -> tuple[bytes, Sequence[int]]:
+        """Read what is there; the system gives no more at once than what the descriptors of one frame came with."""
         flags = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-        data, ancillary, _, _ = self.sock.recvmsg(FRAME.size, socket.CMSG_SPACE(4 * 4), flags)
+        data, ancillary, _, _ = self.sock.recvmsg(PIECE, ANCILLARY, flags)
         descriptors = array.array("i")
         for level, kind, content in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
@@ -454,12 +461,17 @@ class Frames:
         if not flags:
             for descriptor in descriptors:
                 os.set_inheritable(descriptor, False)
-        while data and len(data) < FRAME.size:
-            more = self.sock.recv(FRAME.size - len(data))
-            if not more:
-                return b"", descriptors
-            data += more
         return data, descriptors
+
+    def _complete(self, data: bytes, size: int) -> bytes:
+        """Read as many bytes as are missing, and none of a next frame; b"" at the end."""
+        while len(data) < size:
+            more = self.sock.recv(size - len(data))
+            if not more:
+                self.is_over = True
+                return b""
+            data += more
+        return data
 
 
 def run(
@@ -486,24 +498,22 @@ def run(
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     poll.register(woken, select.POLLIN)
-    is_over = False
-    while not (is_over and not scripts):
+    while scripts or not frames.is_over:
         ending = [script for script in scripts.values() if script.next_look is not None]
         for descriptor, _ in poll.poll(KILL_TICK * 1000 if ending else None):
             if descriptor == woken:
                 os.read(woken, 4096)
                 reap()
                 continue
-            frame = frames.take()
-            if frame is None:
-                is_over = True
+            for kind, value, descriptors in frames.take():
+                if kind == b"S":
+                    start(value, descriptors)
+                elif value in scripts:
+                    scripts[value].begin_end()
+            if frames.is_over:
                 poll.unregister(sock)
                 for script in list(scripts.values()):
                     script.begin_end()
-            elif frame[0] == b"S":
-                start(frame[1], frame[2])
-            elif frame[1] in scripts:
-                scripts[frame[1]].begin_end()
         now = time.monotonic()
         for script in ending:
             if script.go_on_ending(now):
