@@ -12,6 +12,7 @@ import servers
 from servers import Server
 from sites import Site
 
+from wsgicgi import body
 from wsgicgi.runners import warden
 
 # Root's scripts would run as nobody, who may not enter pytest's directories; tests of identities say what they want.
@@ -58,8 +59,9 @@ def server(_shared: tuple[Server, Site]) -> Server:
 
 @pytest.fixture(scope="session", autouse=True)
 def _warden() -> None:
-    """The warden of this process comes with its first script and stays: it is no leak of the test that has it."""
+    """What comes with the first script of a process and stays is no leak of the test that has it."""
     warden.find(None, no_new_privs=True)
+    body.no_input()
 
 
 def _descriptors() -> set[str]:

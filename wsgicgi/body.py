@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import os
 import stat
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -49,6 +49,9 @@ PIECE = 256 * 1024
 #: while it sends does not see the answer.
 DISCARDED_BYTES = 64 * 1024 * 1024
 DISCARD_SECONDS = 5.0
+
+_null: int | None = None
+_lock = threading.Lock()
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -89,20 +92,29 @@ def collect(environ: WSGIEnvironment, *, max_bytes: int, memory: int, timeout: f
         SpoolFull: There is no room on disk for it.
         OutOfResources: No descriptor is left.
     """
-    with contextlib.ExitStack() as owned:
-        try:
-            if _has_none(environ):
-                null = os.open(os.devnull, os.O_RDONLY)
-                return Body(stdin=null, length=None, close=functools.partial(os.close, null))
+    try:
+        if _has_none(environ):
+            return Body(stdin=no_input(), length=None)
+        with contextlib.ExitStack() as owned:
             body = _collect(environ, max_bytes, memory, timeout, owned)
-        except OSError as error:
-            if error.errno in _NO_ROOM:
-                raise SpoolFull(f"no room for a request body in {tempfile.gettempdir()}: {error.strerror}") from None
-            if error.errno in NO_RESOURCES:
-                raise OutOfResources(f"cannot keep a request body: {error.strerror}") from None
-            raise
-        body.close = owned.pop_all().close
-    return body
+            body.close = owned.pop_all().close
+            return body
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise SpoolFull(f"no room for a request body in {tempfile.gettempdir()}: {error.strerror}") from None
+        if error.errno in NO_RESOURCES:
+            raise OutOfResources(f"cannot keep a request body: {error.strerror}") from None
+        raise
+
+
+def no_input() -> int:
+    """A descriptor that has no bytes: one for all scripts of this process, opened for the first."""
+    global _null  # noqa: PLW0603  # one a process
+    if _null is None:
+        with _lock:
+            if _null is None:
+                _null = os.open(os.devnull, os.O_RDONLY)
+    return _null
 
 
 def _has_none(environ: WSGIEnvironment) -> bool:
@@ -132,7 +144,7 @@ def _collect(
     if announced is None and is_chunked and not is_terminated:
         raise LengthRequired("the request body is chunked, and this server does not take the chunks apart")
     if not announced and not (announced is None and is_terminated):
-        return Body(stdin=_open_null(owned), length=announced)
+        return Body(stdin=no_input(), length=announced)
     spooled = _servers_own_file(environ["wsgi.input"], announced, max_bytes)
     if spooled is not None:
         return spooled
@@ -150,12 +162,6 @@ def _content_length(environ: WSGIEnvironment) -> int | None:
     if len(text) > MAX_DIGITS:
         raise BodyTooLarge(f"Content-Length: {text[:40]}... is no number of bytes")
     return int(text)
-
-
-def _open_null(owned: contextlib.ExitStack) -> int:
-    null = os.open(os.devnull, os.O_RDONLY)
-    owned.callback(os.close, null)
-    return null
 
 
 def _servers_own_file(stream: Any, announced: int | None, max_bytes: int) -> Body | None:
@@ -230,7 +236,7 @@ def _read(stream: Readable, announced: int | None, max_bytes: int, memory: int, 
             break
     else:
         if not first and announced is None:
-            return Body(stdin=_open_null(owned), length=None)
+            return Body(stdin=no_input(), length=None)
         pipe = _filled_pipe(first, owned)
         if pipe is not None:
             return Body(stdin=pipe, length=len(first))

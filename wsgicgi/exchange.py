@@ -67,23 +67,33 @@ def _nothing(*_: object) -> None:
 
 
 class Habits:
-    """Which URLs' answers went on after their begin the last time: nobody waits for the end of the next one then."""
+    """What the last answer of each URL was like: the next one is expected to be like that.
+
+    Where it went on after its begin, nobody waits for the end of the next one. Where it was short, the end is all that
+    is waited for.
+    """
 
     def __init__(self) -> None:
         self._going_on: set[int] = set()
+        self._short: set[int] = set()
 
     def hold(self, script: str, query: str) -> float:
         """Seconds for which the head of a script's answer is held back."""
         return 0.0 if hash((script, query)) in self._going_on else SHORT_ANSWER_SECONDS
 
-    def note(self, script: str, query: str, *, went_on: bool) -> None:
+    def is_short(self, script: str, query: str) -> bool:
+        """Whether a script's answer is expected to be short, and the script to end at once."""
+        return hash((script, query)) in self._short
+
+    def note(self, script: str, query: str, *, went_on: bool, was_short: bool = False) -> None:
         """Learn from an answer."""
-        if not went_on:
-            self._going_on.discard(hash((script, query)))
-        else:
-            if len(self._going_on) >= MAX_HABITS:
-                self._going_on.clear()
-            self._going_on.add(hash((script, query)))
+        for habits, has_it in ((self._going_on, went_on), (self._short, was_short)):
+            if not has_it:
+                habits.discard(hash((script, query)))
+            else:
+                if len(habits) >= MAX_HABITS:
+                    habits.clear()
+                habits.add(hash((script, query)))
 
 
 class Exchange:
@@ -129,6 +139,7 @@ class Exchange:
         self._stderr_rest = b""
         self._output_ended = False
         self._exited = False
+        self._was_short = False
         self._is_answered = False
         self._is_end_told = False
         self._is_closed = False
@@ -209,12 +220,20 @@ class Exchange:
         """Whether the script was not done with its answer soon after the head."""
         return self._output_ended_at > self._head_at + SHORT_ANSWER_SECONDS
 
-    def body_length(self, announced: int | None, hold: float = SHORT_ANSWER_SECONDS) -> int | None:
+    @property
+    def was_short(self) -> bool:
+        """Whether the answer was short, and the script ended at once."""
+        return self._was_short
+
+    def body_length(
+        self, announced: int | None, hold: float = SHORT_ANSWER_SECONDS, *, expects_end: bool = False
+    ) -> int | None:
         """The length of the whole body, if it is short and the script ends at once; None when that is not known.
 
         Args:
             announced: The bytes that there must be, at least.
             hold: Seconds that this may take.
+            expects_end: The script is expected to end at once: there is no need to look what it does until then.
 
         Raises:
             BadScriptOutput: The script was killed, or wrote less than it announced: nothing was sent yet, so this can
@@ -222,6 +241,8 @@ class Exchange:
         """
         self._require_room(announced or 0)
         deadline = time.monotonic() + hold
+        if expects_end and not self._output_ended:
+            self._find_exit_status(hold)
         while len(self._ready) <= SHORT_ANSWER_BYTES:
             self._require_room(len(self._ready))
             piece = self._read(deadline)
@@ -229,6 +250,7 @@ class Exchange:
                 return None
             if not piece:
                 self._judge_end()
+                self._was_short = self.exit_status is not None
                 return self._require_length(len(self._ready), announced)
             self._ready += piece
         return None
@@ -337,25 +359,27 @@ class Exchange:
             # once the script has exited, only what is in the pipe already counts
             had_exited = self._exited
             events = self._pipes.wait(0.0 if had_exited else max(0.0, min(deadline, self._next_look) - now))
-            output: bytes | None = None
+            output = b""
+            has_ended = False
             for source, data in events:
                 if source is Source.STDOUT:
-                    output = data
+                    output += data
+                    has_ended = not data
                 elif source is Source.EXIT:
                     self._exited = True
                 elif data:
                     self._log_stderr(data)
             if events:
                 self._silent_since = time.monotonic()
+            if has_ended or (had_exited and not output):
+                self._output_ended = True
+                self._output_ended_at = time.monotonic()
             if output:
                 self.output_head += output[: KEPT_BYTES - len(self.output_head)]
                 self.output_tail = output[-KEPT_TAIL_BYTES:]
                 self._look_at_client()
                 return output
-            if output is not None or had_exited:
-                self._output_ended = True
-                self._output_ended_at = time.monotonic()
-            elif not self._exited:
+            if not self._output_ended and not self._exited:
                 self._look_at_client()
                 if time.monotonic() >= deadline:
                     return None

@@ -347,8 +347,9 @@ class _Gateway:
             length = None
             if head.kind is not Kind.LOCAL_REDIRECT:
                 announced = head.content_length if has_body(environ, head) else None
+                habit = (script.place, environ.get("QUERY_STRING", ""))
                 length = exchange.body_length(
-                    announced, self._habits.hold(script.place, environ.get("QUERY_STRING", ""))
+                    announced, self._habits.hold(*habit), expects_end=self._habits.is_short(*habit)
                 )
                 if self._shows(environ):
                     length = self._look_for_crash(inquiry, exchange, length, announced)
@@ -466,7 +467,9 @@ class _Gateway:
 
         def end() -> None:
             try:
-                self._habits.note(inquiry.script.place, query, went_on=exchange.went_on)
+                self._habits.note(
+                    inquiry.script.place, query, went_on=exchange.went_on, was_short=exchange.was_short
+                )
                 inquiry.end()
             finally:
                 admission.leave()

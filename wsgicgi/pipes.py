@@ -103,18 +103,30 @@ class PolledPipes:
 
     def _wait(self, timeout: float) -> list[Event]:
         events = []
-        for descriptor, _ in self._poll.poll(math.ceil(timeout * 1000)):
+        for descriptor, what in self._poll.poll(math.ceil(timeout * 1000)):
             source = self._sources[descriptor]
-            data = b""
-            if source is not Source.EXIT:
-                data = os.read(descriptor, self._piece)
-                self._open -= not data
+            if source is Source.EXIT:
+                is_over = True
+            else:
+                data, is_over = self._read(descriptor, what)
+                if data:
+                    events.append((source, data))
                 if self._may_enlarge and len(data) == PIECE and source is Source.STDOUT:
                     self._enlarge(descriptor)
-            if not data:
+                self._open -= is_over
+            if is_over:
                 self._poll.unregister(descriptor)
-            events.append((source, data))
+                events.append((source, b""))
         return events
+
+    def _read(self, descriptor: int, what: int) -> tuple[bytes, bool]:
+        """The next piece of a pipe, and whether its end has come."""
+        data = os.read(descriptor, self._piece)
+        if not data or len(data) == self._piece or not what & select.POLLHUP:
+            return data, not data
+        # nobody can write any more: the rest, or the end, is found without waiting
+        rest = os.read(descriptor, self._piece)
+        return data + rest, not rest
 
     def _enlarge(self, descriptor: int) -> None:
         self._may_enlarge = False
