@@ -133,6 +133,8 @@ def admit(
     admission = Admission()
     with _lock:
         _busy += 1
+    if not pools:
+        return admission
     wait = _Wait(environ, label=label, timeout=timeout, is_client_gone=is_client_gone)
     try:
         for pool in pools:
