@@ -144,8 +144,26 @@ def test_head_is_not_held_back_where_the_answer_goes_on(site: Site) -> None:
     site.sh("grows", "printf 'Content-Type: text/plain\\n\\nab\\n'\n")
     wait_until(lambda: hold_after_get("x") == SHORT_ANSWER_SECONDS, "it ended at once")
     for number in range(2 * MAX_HABITS):
-        habits.note("script", str(number), went_on=True)
+        habits.note("script", str(number), went_on=True, was_short=True)
     assert len(habits._going_on) <= MAX_HABITS
+    assert len(habits._short) <= MAX_HABITS
+
+
+def test_short_answer_that_becomes_a_long_one_is_whole(site: Site) -> None:
+    """The end of a script that was short is all that is waited for, but not for long, and not a second time."""
+    script = str(site.sh("changes", "printf 'Content-Type: text/plain\\n\\na'\n"))
+    app = CGIMiddleware(lambda environ, start_response: [], site.directory)
+    habits = app._gateway._habits
+
+    def get() -> bytes:
+        body, status, _ = run_wsgi_app(app, create_environ("/cgi-bin/changes"), buffered=True)
+        assert status == "200 OK"
+        return b"".join(body)
+
+    wait_until(lambda: get() == b"a" and habits.is_short(script, ""), "it ended at once")
+    site.sh("changes", "printf 'Content-Type: text/plain\\n\\n'; head -c 1000000 /dev/zero; sleep 0.1; echo b\n")
+    assert get() == bytes(1_000_000) + b"b\n"
+    assert not habits.is_short(script, "")
 
 
 def test_no_content_type_is_made_up(server: Server) -> None:

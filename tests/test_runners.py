@@ -20,7 +20,7 @@ from servers import wait_until
 
 from wsgicgi.errors import BadScriptOutput, ClientGone, ResponseCutShort, ScriptTimeout, log, write_log
 from wsgicgi.exchange import Exchange, Limits
-from wsgicgi.pipes import PolledPipes, ThreadedPipes
+from wsgicgi.pipes import PolledPipes, Source, ThreadedPipes
 from wsgicgi.response import HeadParser
 from wsgicgi.runners import RUNNERS, Execution, Invocation, Runner, child, spawn
 from wsgicgi.runners.base import ExitStatus
@@ -147,6 +147,24 @@ def test_refusal_of_the_system_is_an_oserror(runner: Runner, argv: tuple[str, ..
         runner.start(invocation(argv, null))
     os.close(null)
     assert caught.value.errno == number
+
+
+# -- the pipes
+
+
+def test_end_of_a_pipe_comes_with_its_last_piece(start: Callable[..., Execution]) -> None:
+    """Where nobody can write any more, one look tells all: the bytes and their end."""
+    execution = start("echo out; echo error >&2")
+    assert execution.wait(20) == ExitStatus()
+    pipes = PolledPipes(execution)
+    events = [event for event in pipes.wait(20) if event[0] is not Source.EXIT]
+    assert events == [
+        (Source.STDOUT, b"out\n"),
+        (Source.STDOUT, b""),
+        (Source.STDERR, b"error\n"),
+        (Source.STDERR, b""),
+    ]
+    assert pipes.are_over
 
 
 # -- the exchange

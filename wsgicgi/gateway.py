@@ -469,9 +469,7 @@ class _Gateway:
 
         def end() -> None:
             try:
-                self._habits.note(
-                    inquiry.script.place, query, went_on=exchange.went_on, was_short=exchange.was_short
-                )
+                self._habits.note(inquiry.script.place, query, went_on=exchange.went_on, was_short=exchange.was_short)
                 inquiry.end()
             finally:
                 admission.leave()

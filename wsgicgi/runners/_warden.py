@@ -62,9 +62,7 @@ IS_LINUX = sys.platform == "linux"
 
 # A script begins with all signals at their defaults. All are named, not just those that Python or we ignore: of the
 # others a C library (glibc 2.36) asks first how they are handled, which is twice as many system calls.
-DEFAULT_SIGNALS = (
-    sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}) if sys.platform != "win32" else []
-)
+DEFAULT_SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}) if sys.platform != "win32" else []
 
 
 def become(identity: tuple[int, int, list[int]]) -> None:

@@ -114,7 +114,7 @@ class Warden:
         try:
             stdout, stderr, records = its
             if self._identity is not None:
-                self._hand_over(invocation.stdin, stdout, stderr)
+                self._hand_over(invocation.stdin, pipes=(stdout, stderr))
             place = self._send(b"S", self._frame(number, invocation), (invocation.stdin, stdout, stderr, records))
         except BaseException:
             _close_all(ours)
@@ -141,13 +141,13 @@ class Warden:
         )
         return marshal.dumps(frame)
 
-    def _hand_over(self, *descriptors: int) -> None:
+    def _hand_over(self, stdin: int, *, pipes: tuple[int, int]) -> None:
         """Let scripts open their own standard streams again (/dev/stderr): pipes and files without a name."""
         assert self._identity is not None
-        for descriptor in descriptors:
-            found = os.fstat(descriptor)
-            if stat.S_ISFIFO(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_nlink == 0):
-                os.fchown(descriptor, self._identity.uid, self._identity.gid)
+        found = os.fstat(stdin)
+        is_ours = stat.S_ISFIFO(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_nlink == 0)
+        for descriptor in (stdin, *pipes) if is_ours else pipes:
+            os.fchown(descriptor, self._identity.uid, self._identity.gid)
 
     def _started(self, records: int, place: int, invocation: Invocation) -> int:
         record = os.read(records, _warden.RECORD.size)
