@@ -102,7 +102,7 @@ class PolledPipes:
                 return events
 
     def _wait(self, timeout: float) -> list[Event]:
-        events = []
+        events: list[Event] = []
         for descriptor, what in self._poll.poll(math.ceil(timeout * 1000)):
             source = self._sources[descriptor]
             if source is Source.EXIT:

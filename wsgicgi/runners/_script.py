@@ -259,12 +259,13 @@ class Script:
         self.close_from(LINK + 1)
         os.chdir("/")  # holds no directory back
         sock = socket.socket(fileno=LINK)
-        frame = _warden.Frames(sock, None).take()
-        if frame is None:
+        for _, value, descriptors in _warden.Frames(sock, None).take():
+            (path, cwd, told, wanted), (*streams, records) = value, descriptors
+            break
+        else:
             exit_now(0)
         sock.detach()
         del sock
-        _, (path, cwd, told, wanted), (*streams, records) = frame
         try:
             os.chdir(cwd)
         except OSError as error:
