@@ -84,7 +84,7 @@ def pre_fork(server, worker):
 
 
 class _Pieces(list):
-    """What stands for a socket while that is collected which goes out."""
+    """What stands for a socket while what is to go out is collected."""
 
     sendall = list.append
 
@@ -111,7 +111,7 @@ def _write_at_once(write):
 
 
 def post_worker_init(worker):
-    """Have the answer about readiness follow the main process."""
+    """Have heads go out with first pieces, and the answer about readiness follow the main process."""
     Response.write = _write_at_once(Response.write)
     app = worker.wsgi
 
