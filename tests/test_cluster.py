@@ -96,6 +96,7 @@ def test_machines_come_and_go_and_clients_do_not_notice(tmp_path: Path) -> None:
 
             restarted.process.send_signal(signal.SIGTERM)
             wait_until(lambda: not balancer.is_up("m2"), "m2 gets nothing new", 30)
+            wait_until(lambda: balancer.is_idle("m2"), "what m2 got is answered", 30)
             restarted.process.send_signal(signal.SIGTERM)
             assert restarted.process.wait(60) == 0
             clients.take(300)
