@@ -12,6 +12,8 @@ import os
 import signal
 import sys
 
+from gunicorn.http.wsgi import Response
+
 from wsgicgi import ConfigError
 from wsgicgi.config import load
 
@@ -81,8 +83,36 @@ def pre_fork(server, worker):
     worker.draining = server.draining
 
 
+class _Pieces(list):
+    """What stands for a socket while what is to go out is collected."""
+
+    sendall = list.append
+
+
+def _write_at_once(write):
+    """Send the head of an answer together with its first piece, in one system call in the place of two.
+
+    A balancer that has a head cannot ask another machine any more, should this one die before it sends the rest.
+    """
+
+    def write_at_once(self, piece):
+        if self.headers_sent or not piece:
+            write(self, piece)
+            return
+        sock, self.sock = self.sock, _Pieces()
+        try:
+            write(self, piece)
+        finally:
+            pieces, self.sock = self.sock, sock
+        if pieces:
+            sock.sendall(b"".join(pieces))
+
+    return write_at_once
+
+
 def post_worker_init(worker):
-    """Have the answer about readiness follow the main process."""
+    """Have heads go out with first pieces, and the answer about readiness follow the main process."""
+    Response.write = _write_at_once(Response.write)
     app = worker.wsgi
 
     def ready_or_draining(environ, start_response):

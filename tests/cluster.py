@@ -126,8 +126,15 @@ class Balancer:
 
     def is_up(self, name: str) -> bool:
         """Whether it sends requests to a machine."""
+        return self._figures(name)[17].startswith("UP")
+
+    def is_idle(self, name: str) -> bool:
+        """Whether no request is under way to a machine."""
+        return self._figures(name)[4] == "0"
+
+    def _figures(self, name: str) -> list[str]:
         [line] = [line for line in self.ask("show stat").splitlines() if line.startswith(f"machines,{name},")]
-        return line.split(",")[17].startswith("UP")
+        return line.split(",")
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from servers import Server, running, serving, steps, wait_until
+from servers import Server, living, running, serving, steps, wait_until
 from sites import Site
 
 CT = "printf 'Content-Type: text/plain\\n\\n'"
@@ -204,6 +204,25 @@ def test_daemons_of_a_script_that_takes_too_long_end_with_it(kind: str, site: Si
     with under(kind, site, tmp_path, timeout=1) as server:
         assert server.get("/cgi-bin/x")[0].status == 504
         wait_until(lambda: not Path(f"/proc/{int(pid_file.read_text())}").exists(), "the daemon has ended")
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_what_a_script_left_behind_outlives_the_one_that_it_redirected_to(
+    kind: str, site: Site, tmp_path: Path
+) -> None:
+    """Both run for one request; the second one is ended, and what it has started itself."""
+    daemon = "setsid sh -c 'echo $$ > {0}.new; mv {0}.new {0}; exec sleep 300' >/dev/null 2>&1 &\n"
+    place = {name: tmp_path / name for name in ("first", "second")}
+    begun = "".join(f"until [ -s {file} ]; do sleep 0.02; done\n" for file in place.values())
+    site.sh("first", daemon.format(place["first"]) + "printf 'Location: /cgi-bin/second\n\n'\n")
+    site.sh("second", daemon.format(place["second"]) + begun + "exec sleep 300\n")
+    with under(kind, site, tmp_path, timeout=3) as server:
+        assert server.get("/cgi-bin/first")[0].status == 504
+        pids = {name: int(file.read_text()) for name, file in place.items()}
+        wait_until(lambda: not living([pids["second"]]), "the second one's daemon has ended")
+        assert server.get(steps(["out", "Content-Type: text/plain\n\na"]))[1] == b"a"  # all that was to end has ended
+        assert living([pids["first"]])
+    wait_until(lambda: not living([pids["first"]]), "the server's end is everybody's")
 
 
 def test_warden_that_is_killed_costs_its_running_scripts_only(site: Site, tmp_path: Path) -> None:

@@ -89,8 +89,12 @@ def _host(environ: WSGIEnvironment) -> str | None:
     field = environ.get("HTTP_HOST")
     if field is None and environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
         return None
-    host = authority(environ) or field or ""
-    return host if _is_host(host) and _is_host(field or "") else None
+    if not _is_host(field or ""):
+        return None
+    host = authority(environ)
+    if not host:
+        return field or ""
+    return host if _is_host(host) else None
 
 
 @functools.lru_cache(256)

@@ -39,8 +39,10 @@ class Cors:
 
     def fields(self, environ: WSGIEnvironment) -> Fields:
         """What the origin of a request is told, beside ``common``."""
+        if not self.is_chosen:
+            return []
         origin = environ.get("HTTP_ORIGIN")
-        if not self.is_chosen or origin not in self._origins:
+        if origin not in self._origins:
             return []
         return [("Access-Control-Allow-Origin", str(origin)), _EXPOSED]
 

@@ -48,7 +48,7 @@ def answer(
     if chosen is None:
         return None
     if is_known(environ, chosen.quoted_etag):
-        return _not_modified(start_response, chosen, extra_fields)
+        return not_modified(start_response, chosen, extra_fields)
     is_head = environ["REQUEST_METHOD"] == "HEAD"
     if is_head or chosen.size > SMALL or has_conditions(environ):
         return _Sending(environ, start_response, resource.path, chosen, extra_fields).selected()
@@ -69,9 +69,8 @@ def _choose(environ: WSGIEnvironment, resource: Resource) -> Representation | No
     return resource.siblings[coding] if resource.original.is_unchanged() else None
 
 
-def _not_modified(
-    start_response: StartResponse, chosen: Representation, extra_fields: Fields
-) -> Iterable[bytes] | None:
+def not_modified(start_response: StartResponse, chosen: Representation, extra_fields: Fields) -> Iterable[bytes] | None:
+    """Tell a client that it has the file; None when that is not as it was."""
     if not chosen.is_unchanged():
         return None
     start_response("304 Not Modified", chosen.known_fields + extra_fields)
@@ -96,7 +95,7 @@ class _Sending:
         chosen = self._chosen
         selection = select(self._environ, etag=chosen.etag, modified=chosen.modified, size=chosen.size)
         if selection.status == 304:
-            return _not_modified(self._start_response, chosen, self._extra)
+            return not_modified(self._start_response, chosen, self._extra)
         if selection.status in (412, 416) and not chosen.is_unchanged():
             return None
         if selection.status == 412:

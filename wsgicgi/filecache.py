@@ -140,7 +140,7 @@ class Remembered(Generic[T]):
 
         That is enough for a client that has the file already, and asks only whether it is that file still.
         """
-        return is_unchanged(self._below_root)
+        return not self._below_root or is_unchanged(self._below_root)
 
 
 class FileCache(Generic[T]):

@@ -134,8 +134,9 @@ def build(
         "UNIQUE_ID": request_id(environ),
     }
     metavars.pop("CGI_RUN_ID", None)  # of a script that started this server
-    if environ.get("wsgicgi.has_given_id"):
-        # several requests may come with one id, but a script's processes are known by theirs (``runners._warden``)
+    if environ.get("wsgicgi.has_given_id") or "wsgicgi.redirects" in environ:
+        # several requests may come with one id, and one with a local redirect runs several scripts, but a script's
+        # processes are known by theirs (``runners._warden``)
         metavars["CGI_RUN_ID"] = secrets.token_hex(8)
     if "wsgicgi.error_variables" in environ:  # the script is the page of an error (errorpages)
         metavars.update(environ["wsgicgi.error_variables"])

@@ -107,12 +107,11 @@ class StaticMiddleware:
         if remembered is None or environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return None
         resource = remembered.found
+        answer: Iterable[bytes] | None = None
         if is_known(environ, resource.original.quoted_etag) and not resource.siblings and path_info[-1] != "/":
-            is_current = remembered.still_leads_there()
-        else:
-            is_current = remembered.is_current()
-        answer = None
-        if is_current:
+            if remembered.still_leads_there():
+                answer = fileanswer.not_modified(start_response, resource.original, self._cors.fields(environ))
+        elif remembered.is_current():
             with contextlib.suppress(NotFound):  # gone this moment
                 answer = fileanswer.answer(environ, start_response, resource, self._cors.fields(environ))
         if answer is None:
