@@ -322,6 +322,19 @@ def test_daemon_of_another_script_stays(start: Callable[..., Execution]) -> None
         os.kill(pid, signal.SIGKILL)
 
 
+def test_orphans_of_another_run_for_the_same_request_stay(start: Callable[..., Execution]) -> None:
+    """A local redirect runs a second script; that one has a mark of its own beside the request's id."""
+    first = start("sleep 300", mark="x7")
+    second = start("export CGI_RUN_ID=y; setsid sh -c 'echo $$; exec sleep 300' & wait -n; true", mark="x7")
+    pid = int(os.read(second.stdout, 100))
+    wait_until(lambda: os.readlink(f"/proc/{pid}/exe").endswith("sleep"), "it has no shell any more")
+    first.terminate()
+    assert living([pid]) == [pid]
+    second.terminate()
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
 def test_scripts_of_a_killed_server_end_with_their_daemons(tmp_path: Path) -> None:
     """The end of its socket is all that a warden needs to know."""
     program = (

@@ -182,9 +182,10 @@ def has_mark(pid: int, mark: bytes | None) -> bool:
         return False
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
-            return mark in file.read().split(b"\0")
+            variables = file.read().split(b"\0")
     except OSError:
         return False
+    return mark == mark_of(dict(variable.split(b"=", 1) for variable in variables if b"=" in variable))
 
 
 def table() -> dict[int, tuple[int, int, int]] | None:
@@ -358,7 +359,7 @@ def fork(
 
 
 def mark_of(environment: dict[bytes, bytes]) -> bytes | None:
-    """What a script's processes are known by: the request's id, unless a client chose that."""
+    """What a script's processes are known by: the request's id, unless that is not theirs alone."""
     name = b"CGI_RUN_ID" if b"CGI_RUN_ID" in environment else b"UNIQUE_ID"
     mark = environment.get(name)
     return name + b"=" + mark if mark else None

@@ -680,7 +680,7 @@ sub members {
     return keys %found;
 }
 
-# The request's id, unless a client chose that.
+# The request's id, unless that is not the script's alone.
 sub mark_of {
     my ($environment) = @_;
     return (grep({ /^CGI_RUN_ID=./ } @$environment), grep({ /^UNIQUE_ID=./ } @$environment))[0];
@@ -689,7 +689,7 @@ sub mark_of {
 sub has_mark {
     my ($pid, $mark) = @_;
     return 0 if not defined $mark;
-    return scalar grep { $_ eq $mark } split /\0/, content("/proc/$pid/environ") // '';
+    return (mark_of([ split /\0/, content("/proc/$pid/environ") // '' ]) // '') eq $mark;
 }
 
 # All living processes: parent, session, number of threads.
