@@ -7,8 +7,9 @@ is shown, its threads are waited for, its atexit functions run, its objects are 
 interpreter itself is not taken apart.
 
 What a process writes to after a fork, each reference count of an object among it, is copied by whole pages, and that is
-most of what a start takes. So all that can be there before is made in the parent (``lay_out``); functions of C are
-called by names of this module; and what is known not to matter to a script is left alone at its end.
+most of what a start takes. So all that can be there before is made in the parent (``Script``), which goes through the
+beginning itself, as far as it can; functions of C are called by names of this module; and what is known not to matter
+to a script is left alone at its end.
 """
 
 from __future__ import annotations
@@ -106,9 +107,9 @@ class MemoryMap(ctypes.Structure):
 class Memory:
     """Where a process's variables and command line stand (Linux).
 
-    They stand there for the C library, and for the kernel, where that lets a process say so. The memory is
-    there before a process is, and the server, which knows its place, tells what is to stand in it: pointers to the
-    variables, as C has them, then the command line, then the variables.
+    They stand there for the C library, and for the kernel, where that lets a process say so. The memory is there before
+    a process is, and the server, which knows its place, tells what is to stand in it: pointers to the variables, as C
+    has them, then the command line, then the variables.
     """
 
     def __init__(self) -> None:
@@ -352,7 +353,8 @@ class Script:
         stdin: Any = sys.stdin
         argv, path = sys.argv, sys.path[:]
         content = b"\0" * 2 * ctypes.sizeof(ctypes.c_void_p)
-        told = marshal.dumps(([b"/"], b"/", [b"/"], {b"NAME": b"value"}, b"", (content, 8, 8), None, None))
+        variables = {} if self.memory is None else {b"NAME": b"value"}
+        told = marshal.dumps(([b"/"], b"/", [b"/"], variables, b"", (content, 8, 8), None, None))
         program = types.SimpleNamespace(directory="/", code=types.SimpleNamespace(code=None))
         for _ in range(REHEARSALS):
             with contextlib.suppress(Begin):
@@ -369,6 +371,7 @@ class Script:
             self.memory.environ.value = self.memory.place  # where nothing is
         sys.argv = argv
         sys.stdin = sys.__stdin__ = stdin  # type: ignore[misc]
+        keep.append(sys.modules["__main__"])
         _loaded.running = None
         gc.disable()
         names.update(acts)
@@ -457,8 +460,6 @@ reported: Any = None  # where to leave what was imported
 
 def finish(script: Script) -> None:
     """End as an interpreter ends, up to where it lets go of modules."""
-    if _loaded.running is None:  # an error of the parent's
-        exit_now(1)
     sys.__class__ = types.ModuleType
     sys.unraisablehook = hook[0]
     error = ended[0] if ended else None
