@@ -8,8 +8,9 @@ import pytest
 import servers
 from sites import Site
 from webtest import TestApp as _TestApp
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from wsgicgi import StaticMiddleware, create_app
+from wsgicgi import CGIScript, StaticMiddleware, create_app
 from wsgicgi.filerules import IMMUTABLE, AllFileTerms
 
 
@@ -198,6 +199,8 @@ def denying(site: Site) -> TestApp:
         "/cgi-bin/old.sh/more",
         "/cgi-bin//old.sh",
         "/cgi-bin/new.sh/admin",
+        "/cgi-bin/new.sh//admin",
+        "//cgi-bin//new.sh/./admin",
     ],
 )
 def test_what_is_denied_is_refused(denying: TestApp, target: str) -> None:
@@ -219,6 +222,17 @@ def test_listings_leave_out_what_is_denied(denying: TestApp) -> None:
     assert [entry["name"] for entry in found] == ["page.txt"]
     found = denying.get("/", headers={"Accept": "application/json"}).json["entries"]
     assert [entry["name"] for entry in found] == ["public"]
+
+
+@pytest.mark.parametrize("target", ["/repo/hooks/x", "//repo/./hooks/x", "/repo/%68ooks/x", "/a/../repo/hooks/"])
+def test_a_program_at_a_mount_point_is_not_asked_for_what_is_denied(site: Site, target: str) -> None:
+    """Patterns are about what follows the mount point."""
+    program = site.sh("program.sh", "echo Content-Type: text/plain; echo; echo ran $PATH_INFO")
+    app = TestApp(DispatcherMiddleware(create_app(site.directory), {"/git": CGIScript(program, deny=["/*/hooks/**"])}))
+    refused = app.get(f"/git{target}")
+    assert (refused.status_int, b"ran" in refused.body) == (403, False)
+    assert app.get("/git/repo/info").body == b"ran /repo/info\n"
+    assert app.get("/git").body == b"ran\n"
 
 
 def test_a_middleware_passes_nothing_on_that_is_denied(site: Site) -> None:

@@ -154,7 +154,8 @@ class CGIScript:
         directory: DOCUMENT_ROOT and the base of PATH_TRANSLATED; default: the program's directory.
         config: A configuration file, or a ``Config``. Sections match the program's name: ``match="/git-http-backend"``.
         runner: What starts it: an object, or a name as in ``Config``.
-        settings: As in ``Config``, but for what concerns directories; they win over ``config``.
+        settings: As in ``Config``, but for what concerns directories; they win over ``config``. ``deny`` is about what
+            follows the mount point.
 
     Raises:
         ConfigError: A setting is wrong, or the program cannot run.
@@ -175,6 +176,7 @@ class CGIScript:
         if isinstance(runner, str):
             settings["runner"] = runner
         self.config = load({"directory": root_dir, **settings}, config=config)
+        self._rules = PathRules.of(self.config)
         self._args = _interpreter(args or self.config.interpreters.get(self.file.suffix.lower(), ()))
         self._gateway = _Gateway(self.config, runner)
         self._front = front(self._answer, self.config, find_trouble=self._find_trouble, passed_on="script")
@@ -203,6 +205,8 @@ class CGIScript:
             command = self._command()
             if command is None:
                 raise ScriptForbidden(f"{self.file} is not executable any more. Try: chmod 755 {self.file}")
+            if self._rules.is_denied(extra_path):
+                raise ScriptForbidden(f"{shown(extra_path)}: is refused by the setting deny")
         except GatewayError as error:
             return self._gateway.refuse(error, environ, start_response)
         script = Script(

@@ -126,10 +126,10 @@ class PathRules:
         return (name.startswith(".") and name != ".well-known") or _LEFT_OVER.fullmatch(name) is not None
 
     def is_denied(self, path: str) -> bool:
-        """Whether a URL path, as in ``environ``, is refused by ``deny``."""
+        """Whether a URL path, as in ``environ``, is refused by ``deny``, however many slashes are between its names."""
         if not self.deny:
             return False
-        path = path.encode("latin-1").decode("utf-8", "surrogateescape")
+        path = re.sub("//+", "/", path).encode("latin-1").decode("utf-8", "surrogateescape")
         return any(pattern.fullmatch(path) for pattern in self.deny)
 
 
