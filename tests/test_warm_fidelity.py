@@ -213,7 +213,7 @@ print(sys.argv, sys.path, sys.orig_argv, sys.executable, sys.prefix, sys.base_pr
     "exit 256": Case(text="import sys; sys.exit(256)"),
     "exit -1": Case(text="import sys; sys.exit(-1)"),
     # from 3.12 on this leaves an error behind that the interpreter shows when it waits for threads
-    **({"exit huge": Case(text="import sys; sys.exit(2**70)")} if sys.version_info < (3, 12) else {}),
+    "exit huge": Case(text="import sys; sys.exit(2**70)"),
     "exit True": Case(text="import sys; sys.exit(True)"),
     "exit None": Case(text="import sys; print('x'); sys.exit(None)"),
     "exit text": Case(text="import sys; print('out', end=''); sys.exit('no way: \\u20ac')"),
@@ -391,6 +391,9 @@ print(sys.argv, sys.path, sys.orig_argv, sys.executable, sys.prefix, sys.base_pr
     "too large a file": Case(
         text="f = open('large', 'wb')\nf.write(bytes(2**21)); f.close()", restrictions=Restrictions(max_file_size=2**20)
     ),
+    "nothing may be written": Case(
+        text="f = open('large', 'wb', buffering=0)\nf.write(b'x')", restrictions=Restrictions(max_file_size=0)
+    ),
     "too many files": Case(
         text="x = [open('/dev/null') for n in range(60)]", restrictions=Restrictions(max_open_files=40)
     ),
@@ -439,6 +442,15 @@ print(sys.argv, sys.path, sys.orig_argv, sys.executable, sys.prefix, sys.base_pr
         text="import sibling; print(sibling.__file__)",
         variables={"PYTHONPATH": "lib"},
         siblings={"lib/sibling.py": ""},
+        is_warm=False,
+    ),
+    "as much memory of variables as there is": Case(
+        text="import os; print({name: len(value) for name, value in os.environ.items()})",
+        variables={f"HTTP_X{number}": "x" * 40_000 for number in range(3)},
+    ),
+    "more than that": Case(
+        text="import os; print({name: len(value) for name, value in os.environ.items()})",
+        variables={f"HTTP_X{number}": "x" * 40_000 for number in range(4)},
         is_warm=False,
     ),
     "PYTHONINSPECT": Case(text="print('x')", variables={"PYTHONINSPECT": "1"}, is_warm=False),

@@ -3,8 +3,8 @@
 It runs under the interpreter that a script's first line names, with its options and variables, and needs nothing but
 the standard library (3.8 and newer) and the files beside it: ``_zygote`` and ``_parent``, which begin; ``_warden``,
 whose protocol it speaks on standard input (``S`` starts a script, ``T`` ends one); ``_loaded``, what it has loaded;
-``_script``, what a new process does. It was started by a warden, so it has the scripts' identity and can never have
-another.
+``_script``, what a new process does, and ``_ending``, how that ends. It was started by a warden, so it has the scripts'
+identity and can never have another.
 
 What it tells the server on the same socket are frames too: ready; dropped (a module that cannot be shared among
 processes; then it ends, and the server starts another without that one); learned (modules that scripts import);
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from wsgicgi.runners import _loaded, _script, _warden
+    from wsgicgi.runners import _ending, _loaded, _script, _warden
 else:
-    _loaded, _script, _warden = sys.modules["_loaded"], sys.modules["_script"], sys.modules["_warden"]
+    _ending, _loaded, _script, _warden = (sys.modules[name] for name in ("_ending", "_loaded", "_script", "_warden"))
 
 AT_UNFIT, AT_STALE = 3, 4  # beside the warden's: this script, or this parent, is not for warm starts
 GROWTH_BYTES = 64 * 1024 * 1024  # by which it may grow before it wants to be replaced
@@ -134,7 +134,7 @@ class Starter:
             path = os.fsdecode(path)
             program = self.programs.find(path, stamp, is_executed=is_executed)
             wanted = limits(restrictions)
-            report = mmap.mmap(-1, _script.REPORT_BYTES) if program.is_learning() else None
+            report = mmap.mmap(-1, _ending.REPORT_BYTES) if program.is_learning() else None
             pid = self.hand_over((path, cwd, told, wanted), given) if report is None else 0
             pid = pid or os.fork()
         except (OSError, ValueError, _loaded.Unfit, Stale) as error:
@@ -229,8 +229,6 @@ def limits(restrictions: Sequence[int | None]) -> list[tuple[int, int, int]]:
     Raises:
         Unfit: A limit of memory that this process would take most of means less to a script here than in a small one.
     """
-    if not any(restrictions):
-        return []
     max_memory = restrictions[1]
     if max_memory is not None and address_space() > max_memory // 2:
         raise _loaded.Unfit("its limit of memory is near to what is loaded already")
@@ -263,8 +261,8 @@ def clean(baseline: frozenset[str]) -> None:
     for name in list(posix.environ):
         os.unsetenv(name)
     posix.environ.clear()  # which os.environ and os.environb have too
-    _script.remember_modules()
-    _loaded.loaded = frozenset(name.partition(".")[0] for name in _script.known - baseline)
+    _ending.remember_modules()
+    _loaded.loaded = frozenset(name.partition(".")[0] for name in _ending.known - baseline)
     _loaded.lend_code()
 
 

@@ -1,28 +1,23 @@
-"""A process that a warm parent has forked: how it becomes a script's, and how it ends as an interpreter ends.
+"""A process that a warm parent has forked: how it becomes a script's.
 
 It becomes the script with nothing below it on the stack: it leaves the parent by an exception, for which the
 interpreter calls ``sys.excepthook``; that lets go of an object whose weak reference has a callback; and the callback
-is the script. What the script raises goes to ``sys.unraisablehook``. Then it ends as an interpreter ends: its exception
-is shown, its threads are waited for, its atexit functions run, its objects are let go of, its streams are flushed. The
-interpreter itself is not taken apart.
+is the script. What the script raises goes to ``sys.unraisablehook``. Then ``_ending`` has it.
 
 What a process writes to after a fork, each reference count of an object among it, is copied by whole pages, and that is
 most of what a start takes. So all that can be there before is made in the parent (``Script``), which goes through the
-beginning itself, as far as it can; functions of C are called by names of this module; and what is known not to matter
-to a script is left alone at its end.
+beginning itself, as far as it can, and functions of C are called by names of this module.
 """
 
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
-import atexit
 import contextlib
 import ctypes
 import errno
 import functools
 import gc
 import io
-import itertools
 import marshal
 import mmap
 import os
@@ -39,30 +34,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, NoReturn
 
-    from wsgicgi.runners import _loaded, _warden
+    from wsgicgi.runners import _ending, _loaded, _warden
 else:
-    _loaded, _warden = sys.modules["_loaded"], sys.modules["_warden"]
+    _ending, _loaded, _warden = sys.modules["_ending"], sys.modules["_loaded"], sys.modules["_warden"]
 
 LINK = 3  # the first descriptor that no script has
-REPORT_BYTES = 64 * 1024
 ROOM_BYTES = 128 * 1024  # for a script's command line and environment
 
 PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_MM, PR_SET_MM_MAP = 4, 15, 35, 14
 
 IS_OLD = sys.version_info < (3, 9)  # the name of a script's file is as it was given
 FILE_SYSTEM = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
-
-# Types of objects that are let go of without any code of Python's.
-QUIET = {
-    *(dict, list, tuple, set, frozenset, functools.partial, map, staticmethod, classmethod, property),
-    *(types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, types.CellType),
-    *(types.FrameType, types.TracebackType, type(iter([])), SystemExit),
-}
-WEAK: Any = (weakref.ReferenceType, *weakref.ProxyTypes)
-
-#: Names of ``sys`` that are None at the end, and those that the parent's exception leaves.
-LAST = ["last_type", "last_value", "last_traceback"] + ["last_exc"] * (sys.version_info >= (3, 12))
-GONE = ["path", "argv", "ps1", "ps2", "path_hooks", "path_importer_cache", "meta_path", *LAST]
 
 # with the interpreter lock, which nobody else wants
 libc = ctypes.PyDLL(None)
@@ -225,9 +207,9 @@ class Script:
         box = [Token()]
         self.reference = Reference(box[0], self.callback)
         # finalizers too run with nothing below them
-        self.steps = [part(leave, ended)]
+        self.steps = [part(_ending.leave)]
         first = [part(finish, self), part(box.clear), part(setattr, sys, "excepthook", sys.__excepthook__)]
-        self.first = first + [part(delattr, sys, name) for name in LAST]
+        self.first = first + [part(delattr, sys, name) for name in _ending.LAST]
         sys.unraisablehook = self.unraisable
         sys.__class__ = Sys  # what the module's type may be
         self.hook = sys.excepthook = part(set().update, map(call, iter(self.steps.pop, None)))
@@ -235,7 +217,7 @@ class Script:
     def unraisable(self, args: Any) -> None:
         """What the script has raised; or an error that nobody could be told of, as everywhere."""
         if args.object is self.callback:
-            ended.append(args.exc_value)
+            raised.append(args.exc_value)
         else:
             hook[0](args)
 
@@ -323,9 +305,8 @@ class Script:
 
     def go_to(self, program: Any, file: str, report: mmap.mmap | None) -> NoReturn:
         """Leave the parent by an exception; then the script runs."""
-        global reported  # noqa: PLW0603
         _loaded.running = program
-        reported = report
+        self.report = report
         main = ModuleType("__main__")  # made here, so that it can be collected
         names = main.__dict__
         names.clear()
@@ -363,7 +344,7 @@ class Script:
             self.after_fork.skip()
             print()
             sys.stdout.flush()
-            is_quiet()
+            _ending.is_quiet()
             self.calls[1:] = self.steps[1:] = []
             posix.environ.clear()
             sys.path[:] = path
@@ -371,7 +352,7 @@ class Script:
             self.memory.environ.value = self.memory.place  # where nothing is
         sys.argv = argv
         sys.stdin = sys.__stdin__ = stdin  # type: ignore[misc]
-        keep.append(sys.modules["__main__"])
+        _ending.keep.append(sys.modules["__main__"])
         _loaded.running = None
         gc.disable()
         names.update(acts)
@@ -451,229 +432,11 @@ class Sys(types.ModuleType):
 
 Sys.__module__, Sys.__name__, Sys.__qualname__ = "builtins", "module", "module"
 hook: list[Any] = [sys.__unraisablehook__]
-ended = []  # type: ignore[var-annotated]  # has what the script has raised; then its exit status, and whether by SIGINT
-reported: Any = None  # where to leave what was imported
-
-
-# -- the end
+raised = []  # type: ignore[var-annotated]  # has what the script has raised
 
 
 def finish(script: Script) -> None:
-    """End as an interpreter ends, up to where it lets go of modules."""
+    """In the new process, when the script has run: give back what is not its own, and end."""
     sys.__class__ = types.ModuleType
     sys.unraisablehook = hook[0]
-    error = ended[0] if ended else None
-    ended[:] = [0 if error is None else status_of(error), isinstance(error, KeyboardInterrupt)]
-    del error
-    if reported is not None:
-        tell_imports(reported)
-    end_threads()
-    with contextlib.suppress(BaseException):  # it has told of them
-        atexit._run_exitfuncs()
-    if not flush_streams():
-        ended[0] = 120
-    let_go_of_modules(script.steps)
-
-
-def let_go_of_modules(steps: list[Any]) -> None:
-    """Make ready to let go of the script's objects, so that files are flushed and closed and finalizers run.
-
-    Modules of libraries stay, though nobody can import them any more: where nobody is left who could, they are as they
-    were.
-    """
-    modules, names, part = sys.modules, sys.__dict__, functools.partial
-    last = [modules.get("__main__")]
-    own = []
-    for name in new_modules():
-        module = modules[name]
-        if name in known or _loaded.is_of_library(module):
-            keep.append(module)
-        elif name != "__main__":
-            own.append((name, module))
-    steps.append(part(gc.collect))  # the last but for leaving
-    steps.append(part(last.clear))  # from its end
-    if is_quiet():
-        last += [modules.pop(name) for name, _ in own]
-        modules.pop("__main__", None)
-        return
-    for _, module in own:
-        with contextlib.suppress(TypeError):
-            own_modules.append(weakref.ref(module))
-    for name in GONE:
-        if name in names:
-            names[name] = None
-    for name in ("stdin", "stdout", "stderr"):
-        names[name] = names.get(f"__{name}__")
-    steps += [part(modules.clear), part(gc.collect)]
-
-
-def new_modules() -> list[str]:
-    """Names of the modules that the script has imported, the last of them first, and maybe of others."""
-    return list(itertools.takewhile(newest.__ne__, reversed(sys.modules)))
-
-
-def is_quiet() -> bool:
-    """Whether nothing that was made after the fork has code of Python's run when it is let go of."""
-    made = set(map(type, gc.get_objects())) - QUIET
-    return not any(issubclass(each, WEAK) or hasattr(each, "__del__") for each in made)
-
-
-def leave(status: list[int]) -> None:
-    """Go, when nothing holds the script's objects any more."""
-    for reference in own_modules:  # the last that was imported is the first
-        module = reference()
-        if module is not None:
-            clear(module.__dict__)
-    for stream in (sys.__stdout__, sys.__stderr__):
-        with contextlib.suppress(BaseException):
-            if stream is not None and not stream.closed:
-                stream.flush()
-    if status[1]:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGINT)
-    exit_now(status[0])
-
-
-own_modules = []  # type: ignore[var-annotated]
-keep = []  # type: ignore[var-annotated]  # what must not be let go of
-known = frozenset()  # type: ignore[var-annotated]  # names of modules that were there before the fork
-newest = ""  # the last of them
-
-
-def remember_modules() -> None:
-    """In the parent, when it has loaded what it wants."""
-    global known, newest  # noqa: PLW0603
-    known = frozenset(sys.modules)
-    newest = next(reversed(sys.modules))
-    keep.append(sys.modules.copy())
-
-
-def status_of(error: BaseException) -> int:
-    """Tell of an exception, and the exit status that comes from it."""
-    if isinstance(error, SystemExit):
-        return status_of_exit(error)
-    traceback = error.__traceback__
-    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, traceback
-    if sys.version_info >= (3, 12):
-        sys.last_exc = error
-    hook = getattr(sys, "excepthook", None)
-    if hook is None:
-        write_error("sys.excepthook is missing\n")
-        hook = sys.__excepthook__
-    try:
-        hook(type(error), error, traceback)
-    except SystemExit as other:
-        return status_of_exit(other)
-    except BaseException as other:
-        other.__context__ = None
-        other.__traceback__ = other.__traceback__ and other.__traceback__.tb_next
-        write_error("Error in sys.excepthook:\n")
-        sys.__excepthook__(type(other), other, other.__traceback__)
-        write_error("\nOriginal exception was:\n")
-        sys.__excepthook__(type(error), error, traceback)
-    return 1
-
-
-def status_of_exit(error: SystemExit) -> int:
-    """The exit status that ``sys.exit`` was given, or 1 after it was written."""
-    code = error.code
-    if code is None:
-        return 0
-    if isinstance(code, int):
-        return code & 0xFF if -(2**63) <= code < 2**63 else 0xFF
-    write_error(str(code) + "\n")
-    return 1
-
-
-def write_error(text: str) -> None:
-    """Write to the script's standard error, if it has one."""
-    with contextlib.suppress(BaseException):
-        sys.stdout.flush()
-    with contextlib.suppress(BaseException):
-        sys.stderr.write(text)
-
-
-def end_threads() -> None:
-    """Wait for the script's threads, but for daemons."""
-    threading = sys.modules.get("threading")
-    if threading is not None:
-        try:
-            threading._shutdown()
-        except BaseException as error:
-            show_unraisable(error, threading, "Exception ignored on threading shutdown")
-
-
-FLUSHING = "while flushing" if sys.version_info >= (3, 14) else "on flushing"
-
-
-def flush_streams() -> bool:
-    """Flush what the script has for its output and errors; whether all went out."""
-    is_flushed = True
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name, None)
-        try:
-            if stream is not None and not getattr(stream, "closed", False):
-                stream.flush()
-        except BaseException as error:
-            is_flushed = False
-            if name == "stdout":
-                show_unraisable(error, stream, f"Exception ignored {FLUSHING} sys.stdout")
-    return is_flushed
-
-
-def show_unraisable(error: BaseException, thing: Any, message: str) -> None:
-    """Tell of an error as the interpreter does when there is nobody to raise it to.
-
-    Args:
-        error: The error.
-        thing: What interpreters name up to 3.12.
-        message: What they say from 3.13 on.
-    """
-    has_message = sys.version_info >= (3, 13)
-    thing, message = (None, message) if has_message else (thing, None)  # type: ignore[assignment]
-    with contextlib.suppress(BaseException):
-        sys.unraisablehook(unraisable_args((type(error), error, None, message, thing)))
-
-
-def unraisable_type() -> Any:
-    """The type of what ``sys.unraisablehook`` is called with, which has no name of its own."""
-    found = []
-    token = Token()
-    call: Any = len
-    reference = weakref.ref(token, call)  # which a reference has none of
-    sys.unraisablehook = lambda args: found.append(type(args))
-    del token
-    sys.unraisablehook = sys.__unraisablehook__
-    del reference
-    return found[0]
-
-
-unraisable_args = unraisable_type()
-
-
-def clear(names: dict[str, Any]) -> None:
-    """Clear a module's names in the order of the interpreter: first those that begin with one underscore."""
-    for name in [name for name in names if name[:1] == "_" != name[1:2]]:
-        names[name] = None
-    for name in [name for name in names if name != "__builtins__"]:
-        names[name] = None
-
-
-def tell_imports(report: mmap.mmap) -> None:
-    """Leave to the parent what the script has imported."""
-    directory = _loaded.running.directory
-    names, own = [], []
-    for name in reversed(new_modules()):
-        module = sys.modules[name]
-        if name in known or not isinstance(name, str):
-            continue
-        if _loaded.is_of_library(module):
-            names.append(name)
-        else:
-            file = _loaded.file_of(module)
-            if file and file.endswith(".py") and os.path.dirname(file) == directory and name != "__main__":
-                own.append(file)
-    with contextlib.suppress(ValueError):
-        data = marshal.dumps((names, own))
-        if len(data) <= REPORT_BYTES - 4:
-            report[: 4 + len(data)] = len(data).to_bytes(4, "little") + data
+    _ending.finish(raised, script.report, script.steps)
