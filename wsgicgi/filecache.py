@@ -15,12 +15,13 @@ directories and the opening of the file nothing can come in between: what goes o
 
 from __future__ import annotations
 
+import operator
 import os
 import stat
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from .paths import PathRules
@@ -42,9 +43,10 @@ Watched = tuple[tuple[str, State], ...]
 T = TypeVar("T")
 
 
-def state(found: os.stat_result) -> State:
-    """What changes with the file or the directory, its content, and who may have it."""
-    return (found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev, found.st_size, found.st_mode)
+#: What changes with a file or a directory, its content, and who may have it; from what ``os.stat`` tells.
+state: Callable[[os.stat_result], State] = operator.attrgetter(
+    "st_mtime_ns", "st_ctime_ns", "st_ino", "st_dev", "st_size", "st_mode"
+)
 
 
 def watch(rules: PathRules, names: Sequence[str]) -> Watched | None:
@@ -90,15 +92,7 @@ def is_unchanged(watched: Watched) -> bool:
     """Whether directories are as they were."""
     try:
         for place, known in watched:
-            found = os.lstat(place)
-            if (
-                found.st_mtime_ns,
-                found.st_ctime_ns,
-                found.st_ino,
-                found.st_dev,
-                found.st_size,
-                found.st_mode,
-            ) != known:
+            if state(os.lstat(place)) != known:
                 return False
     except OSError:
         return False

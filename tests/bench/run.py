@@ -1,4 +1,4 @@
-"""Measure wsgicgi beside its peers: the same scripts, in rounds of turns (A B C A B C). See README.rst.
+"""Measure wsgicgi beside its peers: the same scripts, in rounds of turns. See README.rst.
 
 python tests/bench/run.py --workload c-hello --peers lighttpd,apache,go --rounds 5 --json out.json
 """
@@ -12,6 +12,7 @@ import http.client
 import json
 import os
 import platform
+import random
 import resource
 import statistics
 import subprocess
@@ -200,7 +201,8 @@ def _measure(
             rows.append(Row(name, is_ours))
         _warm_up(workload, rows, servers, connections, options)
         for number in range(arguments.rounds):
-            for row in list(rows):
+            # in another order each time: whoever came after the same one always would have what that leaves behind
+            for row in random.Random(number).sample(rows, len(rows)):
                 _progress(f"round {number + 1}: {row.name}")
                 try:
                     _turn(row, workload, servers[row.name], connections, options)
