@@ -572,8 +572,8 @@ def test_first_lines_are_read_as_the_kernel_reads_them(line: bytes, expected: Co
     assert parse(line) is None  # cut off
 
 
-def test_an_interpreter_is_found_on_the_scripts_own_path(tmp_path: Path) -> None:
-    """As env(1) finds it; a script in its place, such as pyenv's, may choose another each time."""
+def test_an_interpreter_is_found_on_the_scripts_own_path(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As env(1) finds it; a script in its place, such as pyenv's, may choose another each time, which the log tells."""
     script = tmp_path / "script"
     script.write_text("#!/usr/bin/env python3\n")
     script.chmod(0o755)
@@ -589,7 +589,9 @@ def test_an_interpreter_is_found_on_the_scripts_own_path(tmp_path: Path) -> None
 
     there = str(Path(sys.executable).parent)
     assert interpreter(f"{tmp_path}:{there}:/usr/bin") == f"{there}/python3"
-    assert interpreter(f"{tmp_path}/shims:{there}") is None
+    for _ in range(2):
+        assert interpreter(f"{tmp_path}/shims:{there}") is None
+    assert caplog.text.count(f"{tmp_path}/shims/python3 is no program but a script") == 1
     assert interpreter(f":{there}") is None
     assert interpreter(str(tmp_path)) is None
 

@@ -6,6 +6,8 @@ there is any doubt there is no answer, and the script is started as every progra
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import re
 from collections import OrderedDict
@@ -28,6 +30,8 @@ _OF_A_REQUEST = re.compile(
     r"AUTH_TYPE|CGI_RUN_ID|CONTENT_(LENGTH|TYPE)|DOCUMENT_ROOT|GATEWAY_INTERFACE|HTTPS|HTTP_.*|PATH_(INFO|TRANSLATED)|QUERY_STRING"
     r"|REDIRECT_.*|REMOTE_.*|REQUEST_.*|SCRIPT_.*|SERVER_.*|SSL_.*|UNIQUE_ID"
 )
+
+_logger = logging.getLogger("wsgicgi")
 
 Stamp = tuple[int, ...]
 
@@ -131,7 +135,10 @@ def _plan(
     name: str,
     stamp: Stamp,
 ) -> Plan | None:
-    if not stamp or not path or not _is_program(path):
+    if not stamp or not path:
+        return None
+    if not _is_program(path):
+        _tell_of_shim(path)
         return None
     kind = Kind(
         interpreter=path,
@@ -232,6 +239,19 @@ def _is_program(path: str) -> bool:
     """Whether an interpreter is a program itself: a script in its place may choose another each time."""
     found = stamp(path)
     return bool(found) and not _lines.of(path, found).startswith(b"#!")
+
+
+@functools.lru_cache(MAX_FILES)
+def _tell_of_shim(path: str) -> None:
+    """Say once why scripts stay cold, which nobody would guess."""
+    if os.path.exists(path):
+        _logger.warning(
+            "%s is no program but a script, which chooses an interpreter each time, so what it starts is not kept warm."
+            " Write the interpreter itself into the first lines of scripts. This tells which one it is now:"
+            " %s -c 'import sys; print(sys.executable)'",
+            path,
+            path,
+        )
 
 
 _requests: dict[str, bool] = {}
