@@ -212,7 +212,7 @@ print(sys.argv, sys.path, sys.orig_argv, sys.executable, sys.prefix, sys.base_pr
     "exit 3": Case(text="import sys; sys.exit(3)"),
     "exit 256": Case(text="import sys; sys.exit(256)"),
     "exit -1": Case(text="import sys; sys.exit(-1)"),
-    # from 3.12 on this leaves an error behind that the interpreter shows when it waits for threads
+    # from 3.12 on this leaves an error behind, which the interpreter shows when it waits for threads
     "exit huge": Case(text="import sys; sys.exit(2**70)"),
     "exit True": Case(text="import sys; sys.exit(True)"),
     "exit None": Case(text="import sys; print('x'); sys.exit(None)"),
