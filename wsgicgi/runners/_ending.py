@@ -123,7 +123,7 @@ def leave() -> None:
     os._exit(status[0])
 
 
-status = [0, False]  # the exit status, and whether it is to be by SIGINT
+status = [1, False]  # the exit status, which is this one where no script has run, and whether it is to be by SIGINT
 own_modules = []  # type: ignore[var-annotated]
 keep = []  # type: ignore[var-annotated]  # what must not be let go of
 known = frozenset()  # type: ignore[var-annotated]  # names of modules that were there before the fork

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 else:
     _ending, _loaded, _script, _warden = (sys.modules[name] for name in ("_ending", "_loaded", "_script", "_warden"))
 
-AT_UNFIT, AT_STALE = 3, 4  # beside the warden's: this script, or this parent, is not for warm starts
 GROWTH_BYTES = 64 * 1024 * 1024  # by which it may grow before it wants to be replaced
 STARTS_BETWEEN_LOOKS = 64
 
@@ -172,9 +171,9 @@ class Starter:
         """Tell of a script that is not started."""
         number = getattr(error, "errno", None)
         if isinstance(error, Stale):
-            at, number = AT_STALE, 0
+            at, number = _warden.AT_STALE, 0
         elif isinstance(error, _loaded.Unfit):
-            at, number = AT_UNFIT, 0
+            at, number = _warden.AT_UNFIT, 0
         elif number == errno.ENOTSUP:
             at = _warden.AT_LIMITS
         _warden.Script(0, records=records, mark=None).tell(
@@ -294,5 +293,5 @@ def main(baseline: frozenset[str], names: dict[str, Any]) -> None:
     gc.disable()
     gc.freeze()
     _loaded.fill_heap()
-    send(sock, b"R", script.memory.place if script.memory else 0)
+    send(sock, b"R", (script.memory.place, len(script.memory.room)) if script.memory else None)
     _warden.run(sock, starter.start, starter.after)

@@ -55,6 +55,7 @@ TAKEN = struct.Struct("=Q")
 ANCILLARY = socket.CMSG_SPACE(4 * 4) if hasattr(socket, "CMSG_SPACE") else 0  # of four descriptors
 READY, STARTED, REFUSED, ENDED = range(4)
 AT_PROGRAM, AT_DIRECTORY, AT_LIMITS = range(3)
+AT_UNFIT, AT_STALE = 3, 4  # of a warm parent: this script, or this parent, is not for warm starts
 
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 4, 36, 38
 

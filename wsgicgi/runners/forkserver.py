@@ -50,8 +50,6 @@ LEARN_SECONDS = 1.0
 MAX_LEARNED = 1000
 
 _ZYGOTE = Path(__file__).with_name("_zygote.py")
-_AT_UNFIT, _AT_STALE = 3, 4  # as in ``_forking``, which cannot be imported here
-_ROOM_BYTES = 128 * 1024  # as in ``_script``
 _POINTER = array.array("Q").itemsize
 _logger = logging.getLogger("wsgicgi")
 
@@ -87,7 +85,7 @@ class WarmParent(Warden):
         self._running = 0
         self._is_retired = False
         self.is_ready = False
-        self.place = 0
+        self.room: tuple[int, int] | None = None
         self.begin = time.monotonic()
         keeper = warden.find(kind.identity, no_new_privs=kind.no_new_privs)
         if keeper is None:
@@ -135,13 +133,14 @@ class WarmParent(Warden):
             return lines[self._telling] if lines else ""
         return ""
 
-    def get_ready(self, place: int | None) -> None:
+    def get_ready(self, room: tuple[int, int] | None) -> None:
         """It starts scripts from now on; nobody listens to what it writes itself.
 
         Args:
-            place: Where its processes have their command lines and variables.
+            room: Where its processes have their command lines and variables, and how many bytes there are; None: where
+                a new process has them.
         """
-        self.place = place or 0
+        self.room = room
         self.is_ready = True
         self._execution_of_it.close()
 
@@ -154,7 +153,7 @@ class WarmParent(Warden):
         argv = [os.fsencode(word) for word in plan.argv]
         words = [os.fsencode(word) for word in plan.words]
         environment = invocation.environment()
-        content = _memory(words, environment, self.place)
+        content = _memory(words, environment, *self.room) if self.room else (b"", 0, 0)
         name = os.fsencode(plan.name)
         file = os.fsencode(os.path.abspath(plan.argv[0]))
         told = (argv, file, words, environment, name, content, restrictions.umask, restrictions.nice)
@@ -193,7 +192,7 @@ class WarmParent(Warden):
         kind, value, at, *_ = _warden.RECORD.unpack(record)
         if kind == _warden.STARTED:
             return int(value)
-        if at in (_AT_UNFIT, _AT_STALE) or kind == _warden.ENDED:  # it was killed before it began
+        if at in (_warden.AT_UNFIT, _warden.AT_STALE) or kind == _warden.ENDED:  # it was killed before it began
             raise NotTaken
         if at == _warden.AT_DIRECTORY:
             raise OSError(value, os.strerror(value), invocation.cwd)
@@ -273,7 +272,7 @@ def _invocation(kind: Kind, modules: Sequence[str], stdin: int) -> Invocation:
     )
 
 
-def _memory(words: list[bytes], environment: dict[bytes, bytes], place: int) -> tuple[bytes, int, int]:
+def _memory(words: list[bytes], environment: dict[bytes, bytes], place: int, size: int) -> tuple[bytes, int, int]:
     """What stands in a process's memory at a place: pointers, command line, variables; where each of these begins.
 
     Raises:
@@ -286,7 +285,7 @@ def _memory(words: list[bytes], environment: dict[bytes, bytes], place: int) -> 
     pointers = array.array("Q", itertools.accumulate(map(len, variables), initial=place + end))
     pointers[-1] = 0
     content = b"".join((pointers.tobytes(), line, *variables))
-    if len(content) > _ROOM_BYTES:
+    if len(content) > size:
         raise NotTaken
     return content, begin, end
 
