@@ -432,8 +432,6 @@ class _Gateway:
         log(inquiry.environ, f"{inquiry.label}: {found}")
 
     def _admit(self, environ: WSGIEnvironment, terms: Terms) -> Admission:
-        if not terms.pools:
-            return admit((), environ, label="", timeout=0)
         url = shown(environ.get("PATH_INFO", ""))
         timeout = terms.config.queue_timeout
         return admit(terms.pools, environ, label=url, timeout=timeout, is_client_gone=presence(environ))
