@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import importlib.util
+import io
 import json
 import os
 import re
@@ -14,17 +15,21 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import servers
 from servers import Server, wait_until
 from sites import Site
-from test_warm_fidelity import Case, become_warm, run, write
+from test_warm_fidelity import PRELOADED, Case, become_warm, read_all, run, write
+from werkzeug.test import create_environ, run_wsgi_app
 
-from wsgicgi.runners import SpawnRunner, WarmRunner
+from wsgicgi import CGIMiddleware
+from wsgicgi.exchange import Exchange
+from wsgicgi.runners import Execution, SpawnRunner, WarmRunner
 from wsgicgi.runners.base import ExitStatus, Identity, Invocation, Restrictions
+from wsgicgi.runners.forkserver import _WarmExecution
 from wsgicgi.runners.shebang import Command, parse, plan
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -502,6 +507,118 @@ def test_memory_of_a_child_is_shared(warm: WarmRunner, tmp_path: Path) -> None:
     assert parents._current is not None
     status = Path(f"/proc/{parents._current.pid}/status").read_text()
     assert int(status.partition("VmRSS:")[2].split()[0]) < 40 * 1024
+
+
+# -- how scripts end
+
+
+@pytest.fixture
+def start(warm: WarmRunner, tmp_path: Path) -> Iterator[Callable[[str], Execution]]:
+    """Starts a script of this text from a warm parent; ends it after the test."""
+    become_warm(warm, write(tmp_path, Case(text="pass")), Case(text=""))
+    started: list[Execution] = []
+
+    def start(text: str) -> Execution:
+        script = write(tmp_path, Case(text=text))
+        stdin = os.open(os.devnull, os.O_RDONLY)
+        metavars = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
+        cwd = str(tmp_path)
+        invocation = Invocation(argv=(str(script),), metavars=metavars, cwd=cwd, stdin=stdin, preload=PRELOADED)
+        started.append(warm.start(invocation))
+        os.close(stdin)
+        assert isinstance(started[-1], _WarmExecution)
+        return started[-1]
+
+    yield start
+    for execution in started:
+        execution.terminate()
+        execution.close()
+
+
+WAIT_FOR_GO = "import os, time\nwhile not os.path.exists('go'): time.sleep(.02)\n"
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """A process that does nothing meanwhile."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: b") T " in Path(f"/proc/{pid}/stat").read_bytes(), "it has stopped")
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_script_tells_how_it_ends_before_its_process_has_gone(
+    start: Callable[[str], Execution], tmp_path: Path
+) -> None:
+    """Behind its last output; nobody has to see the process end to know it, though only that tells what it took."""
+    execution = start(WAIT_FOR_GO + "print('end')\nraise SystemExit(3)")
+    with stopped(parent_of(execution.pid)):
+        (tmp_path / "go").touch()
+        assert read_all(execution.stdout) == b"end\n"
+        assert execution.told() == ExitStatus(code=3)
+        assert execution.wait(0) is None
+    status = execution.wait(20)
+    assert status == ExitStatus(code=3)
+    assert status.max_rss > 2**20
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("import os\nos._exit(4)", ExitStatus(code=4)),
+        ("import os\nos.kill(os.getpid(), 9)", ExitStatus(signal=signal.SIGKILL)),
+        # another process comes to the script's end first
+        ("import os\nif pid := os.fork():\n os.waitpid(pid, 0)\n os.kill(os.getpid(), 9)", ExitStatus(signal=9)),
+        ("import os\nos.execv('/bin/sh', ['sh', '-c', 'exit 5'])", ExitStatus(code=5)),
+        ("raise KeyboardInterrupt", ExitStatus(signal=signal.SIGINT)),
+    ],
+    ids=["exit", "killed", "fork", "exec", "interrupt"],
+)
+def test_a_script_that_ends_otherwise_tells_nothing(
+    start: Callable[[str], Execution], text: str, status: ExitStatus
+) -> None:
+    """What counts is then what the system tells."""
+    execution = start(text)
+    assert read_all(execution.stdout) == b""
+    assert execution.wait(20) == status
+    assert execution.told() is None
+
+
+def test_a_script_that_has_told_was_not_killed(start: Callable[[str], Execution], tmp_path: Path) -> None:
+    """Its output was whole before whoever could have told of its process was killed."""
+    execution = start(WAIT_FOR_GO + "print('whole')")
+    parent = parent_of(execution.pid)
+    with stopped(parent):
+        (tmp_path / "go").touch()
+        assert read_all(execution.stdout) == b"whole\n"
+        os.kill(parent, signal.SIGKILL)
+    assert execution.wait(20) == ExitStatus()
+
+
+def test_an_answer_does_not_wait_until_its_process_is_seen_to_end(warm: WarmRunner, site: Site) -> None:
+    """How its script ends is known, though not what it took; that is added when the process has gone."""
+    site.python("origin.py", ORIGIN)
+    site.python("slow.py", HEAD + "import os; print(os.getpid(), flush=True)\n" + WAIT_FOR_GO + "raise SystemExit(2)")
+    log = io.StringIO()
+    environ = create_environ("/cgi-bin/slow.py")
+    environ["wsgi.errors"] = log
+    with contextlib.closing(CGIMiddleware(lambda environ, start_response: [], site.directory, runner=warm)) as app:
+        wait_until(lambda: b"warm" in b"".join(run_wsgi_app(app, create_environ("/cgi-bin/origin.py"))[0]), "warm", 60)
+        exchange = app(environ, lambda status, headers, exc_info=None: lambda data: None)
+        assert isinstance(exchange, Exchange)
+        parent = parent_of(int(next(exchange)))
+        with stopped(parent):
+            site.file("cgi-bin/go", "")
+            assert list(exchange) == []
+            status = exchange.exit_status
+            assert status == ExitStatus(code=2)
+            assert status.max_rss == 0
+        wait_until(lambda: "exited with status 2" in log.getvalue(), "the end of its process is seen")
+        assert exchange.exit_status == status
+        assert exchange.exit_status.max_rss > 2**20
+        assert log.getvalue().count("\n") == 1
 
 
 # -- interpreters

@@ -139,6 +139,7 @@ class Exchange:
         self._stderr_rest = b""
         self._output_ended = False
         self._exited = False
+        self._has_told = False
         self._was_short = False
         self._is_answered = False
         self._is_end_told = False
@@ -250,7 +251,7 @@ class Exchange:
                 return None
             if not piece:
                 self._judge_end()
-                self._was_short = self.exit_status is not None
+                self._was_short = self.exit_status is not None and not self._has_told
                 return self._require_length(len(self._ready), announced)
             self._ready += piece
         return None
@@ -418,7 +419,9 @@ class Exchange:
 
     def _find_exit_status(self, timeout: float) -> ExitStatus | None:
         if self.exit_status is None:
-            self.exit_status = self._execution.wait(timeout)
+            told = self._execution.told()
+            self._has_told = told is not None
+            self.exit_status = self._execution.wait(timeout) if told is None else told
         return self.exit_status
 
     # -- the end
@@ -442,7 +445,7 @@ class Exchange:
 
     def _watch(self, deadline: float | None) -> bool:
         """Throw output away and log standard error until the script ends; whether it did so before the deadline."""
-        while self._find_exit_status(0) is None:
+        while (status := self._execution.wait(0)) is None:
             left = LONG_WAIT if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 return False
@@ -451,6 +454,7 @@ class Exchange:
                     self._log_stderr(data)
                 elif source is Source.STDOUT and not data:
                     self._output_ended = True
+        self.exit_status = status
         return True
 
     def _let_it_outlive(self) -> None:

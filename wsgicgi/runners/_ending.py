@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import functools
 import gc
 import itertools
 import marshal
+import mmap
 import os
 import signal
 import sys
@@ -21,12 +23,13 @@ import weakref
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import mmap
     from typing import Any
 
-    from wsgicgi.runners import _loaded
+    from wsgicgi.runners import _loaded, _warden
 else:
-    _loaded = sys.modules["_loaded"]
+    _loaded, _warden = sys.modules["_loaded"], sys.modules["_warden"]
+
+close = ctypes.PyDLL(None).close  # and no other thread has a turn between it and the end
 
 REPORT_BYTES = 64 * 1024
 
@@ -120,9 +123,36 @@ def leave() -> None:
     if status[1]:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
+    outcomes.tell(status[0])
     os._exit(status[0])
 
 
+class Outcomes:
+    """Memory that the server sees: there a process leaves how it ends, before the system takes it apart.
+
+    A script could write there too, about itself and about others of its identity, which it could end as well.
+    """
+
+    def __init__(self) -> None:
+        self.number = self.pid = 0  # of a process, which those that it forks have too
+        self.file = -1
+        self.memory: Any = None
+        if hasattr(os, "memfd_create"):
+            with contextlib.suppress(OSError):
+                self.file = os.memfd_create("wsgicgi-outcomes")
+                os.ftruncate(self.file, _warden.OUTCOME.size * _warden.OUTCOMES)
+                self.memory = mmap.mmap(self.file, 0)
+
+    def tell(self, status: int) -> None:
+        """Leave it, and close the output, whose end is the sign to look there."""
+        if self.memory is not None and self.pid == os.getpid():
+            place = self.number % _warden.OUTCOMES * _warden.OUTCOME.size
+            _warden.OUTCOME.pack_into(self.memory, place, self.number << 8 | status)
+            close(1)
+            close(2)
+
+
+outcomes = Outcomes()
 status = [1, False]  # the exit status, which is this one where no script has run, and whether it is to be by SIGINT
 own_modules = []  # type: ignore[var-annotated]
 keep = []  # type: ignore[var-annotated]  # what must not be let go of

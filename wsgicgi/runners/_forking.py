@@ -6,9 +6,10 @@ whose protocol it speaks on standard input (``S`` starts a script, ``T`` ends on
 ``_script``, what a new process does, and ``_ending``, how that ends. It was started by a warden, so it has the scripts'
 identity and can never have another.
 
-What it tells the server on the same socket are frames too: ready; dropped (a module that cannot be shared among
-processes; then it ends, and the server starts another without that one); learned (modules that scripts import);
-stale (something that it has loaded has changed, or it has grown: it wants to be replaced).
+What it tells the server on the same socket are frames too: ready (with the memory that its scripts' processes leave in
+how they end: the server need not wait until the system has taken a process apart); dropped (a module that cannot be
+shared among processes; then it ends, and the server starts another without that one); learned (modules that scripts
+import); stale (something that it has loaded has changed, or it has grown: it wants to be replaced).
 """
 
 from __future__ import annotations
@@ -134,7 +135,7 @@ class Starter:
             program = self.programs.find(path, stamp, is_executed=is_executed)
             wanted = limits(restrictions)
             report = mmap.mmap(-1, _ending.REPORT_BYTES) if program.is_learning() else None
-            pid = self.hand_over((path, cwd, told, wanted), given) if report is None else 0
+            pid = self.hand_over((number, path, cwd, told, wanted), given) if report is None else 0
             pid = pid or os.fork()
         except (OSError, ValueError, _loaded.Unfit, Stale) as error:
             self.refuse(error, at, records)
@@ -143,7 +144,7 @@ class Starter:
             return
         if pid == 0:
             self.script.leave_parent()
-            self.script.begin(program, told, streams=streams, records=records, wanted=wanted, report=report)
+            self.script.begin(number, program, told, streams=streams, records=records, wanted=wanted, report=report)
         os.set_blocking(records, False)
         script = _warden.Script(number, records=records, mark=mark)
         script.pid = pid
@@ -234,11 +235,16 @@ def limits(restrictions: Sequence[int | None]) -> list[tuple[int, int, int]]:
     return _warden.limits(restrictions)
 
 
-def send(sock: socket.socket, kind: bytes, value: Any) -> None:
-    """Tell the server something."""
+def send(sock: socket.socket, kind: bytes, value: Any, *, file: int = -1) -> None:
+    """Tell the server something, and hand a file over that is not needed here any more."""
     data = marshal.dumps(value, 4)
+    frame = _warden.FRAME.pack(kind, len(data)) + data
     with contextlib.suppress(OSError):
-        sock.sendall(_warden.FRAME.pack(kind, len(data)) + data)
+        if file < 0:
+            sock.sendall(frame)
+            return
+        sock.sendmsg([frame], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [file]))])
+        os.close(file)
 
 
 def hide() -> None:
@@ -293,5 +299,6 @@ def main(baseline: frozenset[str], names: dict[str, Any]) -> None:
     gc.disable()
     gc.freeze()
     _loaded.fill_heap()
-    send(sock, b"R", (script.memory.place, len(script.memory.room)) if script.memory else None)
+    room = (script.memory.place, len(script.memory.room)) if script.memory else None
+    send(sock, b"R", room, file=_ending.outcomes.file)
     _warden.run(sock, starter.start, starter.after)

@@ -243,7 +243,7 @@ class Script:
         os.chdir("/")  # holds no directory back
         sock = socket.socket(fileno=LINK)
         for _, value, descriptors in _warden.Frames(sock, None).take():
-            (path, cwd, told, wanted), (*streams, records) = value, descriptors
+            (number, path, cwd, told, wanted), (*streams, records) = value, descriptors
             break
         else:
             exit_now(0)
@@ -253,7 +253,7 @@ class Script:
             os.chdir(cwd)
         except OSError as error:
             refuse(records, error, _warden.AT_DIRECTORY)
-        self.begin(programs.known(path), told, streams=streams, records=records, wanted=wanted, report=None)
+        self.begin(number, programs.known(path), told, streams=streams, records=records, wanted=wanted, report=None)
 
     def close_from(self, first: int) -> None:
         """Close descriptors."""
@@ -262,6 +262,7 @@ class Script:
 
     def begin(
         self,
+        number: int,
         program: Any,
         told: bytes,
         *,
@@ -273,6 +274,7 @@ class Script:
         """In the new process: be the script's, in all that it can see, and go to it.
 
         Args:
+            number: Its number among those of this parent.
             program: The script.
             told: What the server has told about it.
             streams: Its standard input, output and error.
@@ -299,7 +301,9 @@ class Script:
             sys.path.insert(0, program.directory)
         refresh_secrets()
         limit(records, umask, nice, wanted)
-        write(records, _warden.RECORD.pack(_warden.STARTED, os.getpid(), 0, 0, 0))
+        outcomes = _ending.outcomes
+        outcomes.number, outcomes.pid = number, os.getpid()
+        write(records, _warden.RECORD.pack(_warden.STARTED, outcomes.pid, 0, 0, 0))
         self.close_from(LINK)
         self.go_to(program, sys.argv[0] if IS_OLD else file.decode(*FILE_SYSTEM), report)
 
@@ -340,7 +344,7 @@ class Script:
         for _ in range(REHEARSALS):
             with contextlib.suppress(Begin):
                 self.leave_parent()
-                self.begin(program, told, streams=(0, 0, 0), records=0, wanted=(), report=None)
+                self.begin(0, program, told, streams=(0, 0, 0), records=0, wanted=(), report=None)
             self.after_fork.skip()
             print()
             sys.stdout.flush()

@@ -201,6 +201,12 @@ class Execution(Protocol):
     def wait(self, timeout: float | None) -> ExitStatus | None:
         """Wait for its end, at most ``timeout`` seconds (None: for ever); None when it still runs."""
 
+    def told(self) -> ExitStatus | None:
+        """How it ends, if it has told that itself, a moment before ``wait`` knows; None: it has not, or never does.
+
+        Some do as the last thing before the end of their output; memory and processor time are not known then.
+        """
+
     def begin_end(self) -> None:
         """Ask for its end, and that of all that it started, without waiting: ``terminate`` does the rest."""
 

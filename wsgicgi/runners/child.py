@@ -67,6 +67,10 @@ class ChildProcess:
                     self._status = ExitStatus.of(self._popen.wait())
         return self._status
 
+    def told(self) -> ExitStatus | None:
+        """It tells nothing; see ``Execution``."""
+        return None
+
     def _ends_within(self, timeout: float) -> bool:
         if self.exit_fd is not None:
             # the descriptor tells without reaping, so that signals can still reach the group safely

@@ -15,6 +15,7 @@ import errno
 import itertools
 import logging
 import marshal
+import mmap
 import os
 import select
 import signal
@@ -30,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from . import _warden, warden, warmperl
-from .base import LEARN, Execution, Invocation, Restrictions
+from .base import LEARN, Execution, ExitStatus, Invocation, Restrictions
 from .shebang import Kind, Plan, plan
 from .spawn import SpawnRunner
 from .warden import Warden
@@ -85,6 +86,7 @@ class WarmParent(Warden):
         self._running = 0
         self._is_retired = False
         self.is_ready = False
+        self._outcomes: mmap.mmap | None = None
         self.room: tuple[int, int] | None = None
         self.begin = time.monotonic()
         keeper = warden.find(kind.identity, no_new_privs=kind.no_new_privs)
@@ -110,11 +112,15 @@ class WarmParent(Warden):
         found: list[tuple[bytes, Any]] = []
         while self._poll.poll(0):
             try:
-                data = self._socket.recv(65536)
+                flags = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+                data, descriptors, _, _ = socket.recv_fds(self._socket, 65536, 1, flags)
             except OSError:
                 return None
             if not data:
                 return found or None
+            for descriptor in descriptors:
+                self._outcomes = mmap.mmap(descriptor, _warden.OUTCOME.size * _warden.OUTCOMES, prot=mmap.PROT_READ)
+                os.close(descriptor)
             self._inbox += data
             while len(self._inbox) >= _warden.FRAME.size:
                 kind, length = _warden.FRAME.unpack_from(self._inbox)
@@ -201,6 +207,14 @@ class WarmParent(Warden):
     def _execution(self, *, number: int, pid: int, ours: Sequence[int], is_sandboxed: bool) -> Execution:
         return _WarmExecution(self, number=number, pid=pid, ours=ours, is_sandboxed=is_sandboxed)
 
+    def outcome(self, number: int) -> ExitStatus | None:
+        """How a script ends, if it has told."""
+        outcomes = self._outcomes
+        if outcomes is None:
+            return None
+        (value,) = _warden.OUTCOME.unpack_from(outcomes, number % _warden.OUTCOMES * _warden.OUTCOME.size)
+        return ExitStatus(code=value & 0xFF) if value >> 8 == number else None
+
     def lose(self) -> None:
         """It has gone; the next look at its messages tells that."""
 
@@ -229,6 +243,7 @@ class WarmParent(Warden):
         """Let it go: it ends what still runs, and itself."""
         self._socket.close()
         self._execution_of_it.close()
+        self._outcomes = None
 
 
 class PerlParent(WarmParent):
@@ -250,6 +265,17 @@ class PerlParent(WarmParent):
 
 
 class _WarmExecution(warden._Execution):
+    def told(self) -> ExitStatus | None:
+        """How it ends, by its own word; see ``Execution``."""
+        parent = self._warden
+        assert isinstance(parent, WarmParent)
+        return parent.outcome(self._number)
+
+    def _read_status(self) -> ExitStatus:
+        status = super()._read_status()
+        told = self.told()
+        return told if told is not None and status.signal else status  # when it was killed, it was at its end already
+
     def close(self) -> None:
         """Close our descriptors; see ``Execution``."""
         if not self._is_closed:

@@ -249,6 +249,10 @@ class _Run:
             self._has_ended.wait(timeout)
         return self._status
 
+    def told(self) -> ExitStatus | None:
+        """It tells nothing; see ``Execution``."""
+        return None
+
     def begin_end(self) -> None:
         """Ask it to end; see ``Execution``."""
         if self._status is None:

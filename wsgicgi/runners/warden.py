@@ -309,6 +309,10 @@ class _Execution:
                     self._status = self._read_status()
         return self._status
 
+    def told(self) -> ExitStatus | None:
+        """It tells nothing; see ``Execution``."""
+        return None
+
     def _ends_within(self, timeout: float | None) -> bool:
         poll = select.poll()
         poll.register(self.exit_fd, select.POLLIN)
