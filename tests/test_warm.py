@@ -29,8 +29,8 @@ from wsgicgi import CGIMiddleware
 from wsgicgi.exchange import Exchange
 from wsgicgi.runners import Execution, SpawnRunner, WarmRunner
 from wsgicgi.runners.base import ExitStatus, Identity, Invocation, Restrictions
-from wsgicgi.runners.forkserver import _WarmExecution
 from wsgicgi.runners.shebang import Command, parse, plan
+from wsgicgi.runners.warmparent import WarmExecution
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -526,7 +526,7 @@ def start(warm: WarmRunner, tmp_path: Path) -> Iterator[Callable[[str], Executio
         invocation = Invocation(argv=(str(script),), metavars=metavars, cwd=cwd, stdin=stdin, preload=PRELOADED)
         started.append(warm.start(invocation))
         os.close(stdin)
-        assert isinstance(started[-1], _WarmExecution)
+        assert isinstance(started[-1], WarmExecution)
         return started[-1]
 
     yield start

@@ -19,7 +19,7 @@ import pytest
 from servers import wait_until
 
 from wsgicgi.runners import ExitStatus, Invocation, Restrictions, Runner, SpawnRunner, WarmRunner
-from wsgicgi.runners.forkserver import _WarmExecution
+from wsgicgi.runners.warmparent import WarmExecution
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
 
@@ -111,7 +111,7 @@ def run(runner: Runner, script: Path, case: Case, preload: tuple[str, ...] | str
     finally:
         execution.terminate()
         execution.close()
-    return Outcome(output, errors[0], status), isinstance(execution, _WarmExecution)
+    return Outcome(output, errors[0], status), isinstance(execution, WarmExecution)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from warm_perl_cases import CASES
 from werkzeug.test import Client
 
 from wsgicgi import Config, ConfigError, create_app
-from wsgicgi.runners import Execution, Identity, Invocation, Restrictions, SpawnRunner, WarmRunner, forkserver
+from wsgicgi.runners import Execution, Identity, Invocation, Restrictions, SpawnRunner, WarmRunner, warmparent
 from wsgicgi.runners.base import ExitStatus
 
 pytestmark = pytest.mark.skipif(
@@ -120,7 +120,7 @@ def run(runner: SpawnRunner, argv: Path | tuple[str, ...], **more: Any) -> Ran:
 
 
 def is_warm(execution: Execution) -> bool:
-    return isinstance(execution, forkserver._WarmExecution)
+    return isinstance(execution, warmparent.WarmExecution)
 
 
 def run_warm(runner: WarmRunner, argv: Path | tuple[str, ...], **more: Any) -> Ran:
@@ -174,7 +174,7 @@ def own() -> Iterator[WarmRunner]:
     runner.close()
 
 
-def parent_of(runner: WarmRunner) -> forkserver.WarmParent:
+def parent_of(runner: WarmRunner) -> warmparent.WarmParent:
     """The parent of the first kind."""
     parent = next(iter(runner._parents.values()))._current
     assert parent is not None
@@ -582,13 +582,13 @@ def test_parent_ends_with_its_server(directory: Path, tmp_path: Path) -> None:
     hello = write(directory / "hello.pl", "print 'hello';")
     program = (
         "import os, sys, time\n"
-        "from wsgicgi.runners import Invocation, WarmRunner, forkserver\n"
+        "from wsgicgi.runners import Invocation, WarmRunner, warmparent\n"
         "null = os.open('/dev/null', os.O_RDONLY)\n"
         "runner = WarmRunner()\n"
         "def start(path):\n"
         "    metavars = {'UNIQUE_ID': 'x1', 'PATH': os.environ['PATH']}\n"
         "    return runner.start(Invocation(argv=(path,), metavars=metavars, cwd='/', stdin=null, preload='learn'))\n"
-        f"while not isinstance(run := start({str(hello)!r}), forkserver._WarmExecution): run.wait(9); run.close()\n"
+        f"while not isinstance(run := start({str(hello)!r}), warmparent.WarmExecution): run.wait(9); run.close()\n"
         f"run = start({str(script)!r})\n"
         "print(next(iter(runner._parents.values()))._current.pid, run.pid, flush=True)\n"
         "while True: os.write(1, os.read(run.stdout, 100))\n"

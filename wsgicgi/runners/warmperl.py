@@ -1,6 +1,6 @@
 """What is Perl's about warm scripts: which can run so, how their parent (``_zygote.pm``) starts, what is said to it.
 
-Nothing here starts a process or holds a descriptor: that is ``forkserver``'s.
+Nothing here starts a process or holds a descriptor: that is ``warmparent``'s.
 """
 
 from __future__ import annotations
