@@ -22,6 +22,7 @@ from servers import Server, wait_until
 from sites import Site
 
 from wsgicgi import admission as module
+from wsgicgi import slots
 from wsgicgi.admission import Admission, Pool, admit
 from wsgicgi.errors import ClientGone, OutOfResources, TooManyScripts
 
@@ -42,8 +43,9 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     # a queue that found no file to share, and lives on in a traceback, would be found again under its name
     monkeypatch.setattr(module, "_queues", weakref.WeakValueDictionary())
-    for name, value in {"_has_warned": False, "_has_cleaned": False, "_short_wait_begin": -1e9}.items():
+    for name, value in {"_has_warned": False, "_short_wait_begin": -1e9}.items():
         monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(slots, "_has_cleaned", False)
     # threads of tests, too, belong to pools that have a size
     monkeypatch.setattr(module, "threads", lambda environ: None)
     return place
@@ -468,7 +470,7 @@ def test_without_record_locks_the_limit_holds_in_each_process(
     monkeypatch: pytest.MonkeyPatch, temporary: Path, warnings: Callable[[], list[str]]
 ) -> None:
     """Windows has none; the README says so, the log need not."""
-    monkeypatch.setattr(module, "fcntl", None)
+    monkeypatch.setattr(module, "IS_POSSIBLE", False)
     pool = Pool("x", 1)
     held = enter(pool)
     with pytest.raises(TooManyScripts):

@@ -174,7 +174,7 @@ def test_only_config_reads_settings_from_the_environment() -> None:
         "gateway",
         "terms",
         "handler",
-        "admission",
+        "privatefiles",
         "runners.warden",
         "runners._forking",
         "runners.interpreter",

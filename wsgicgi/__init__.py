@@ -22,9 +22,10 @@ A module imports only from the layers below its own:
 
     errors frameworks targets < globs tomlfile < values < filerules < config response listing ranges variants tls cors
     < paths conditional < filecache filebody < metavars diagnosis representation client forwarded server runners
-    < body identity pipes admission < exchange tally < terms inquiry metrics < debug_page health observation
-    < operating fileanswer resources < gateway static framing < errorpages < app connection < handler journal
-    < accesslog panel replay < check checkconfig compress < devserver testing presets pastedeploy django
+    < body identity pipes privatefiles < slots exchange tally < admission < terms inquiry metrics
+    < debug_page health observation < operating fileanswer resources < gateway static framing < errorpages
+    < app connection < handler journal < accesslog panel replay < check checkconfig compress
+    < devserver testing presets pastedeploy django
 
 Only ``runners`` starts processes; only ``exchange`` (with ``pipes`` and ``body``) moves bytes to and from a script;
 only ``paths``, ``static`` and ``handler`` look for files to serve; only ``config`` reads settings from the environment.

@@ -1,41 +1,34 @@
 """How many scripts run at once: in all worker processes of one server together, not in each of them.
 
-A ``Pool`` has as many slots as scripts may run. A slot is a byte of a file that the workers of a server share, locked
-with a record lock; the kernel unlocks what a worker held when it dies, however that happens. The file is in a private
-directory of this user, is open while a script of this process runs or waits, and is removed by the last who closes it.
-Its name is made from the process that started the workers, so that two servers have two files.
+A ``Pool`` has as many slots as scripts may run, of a file that the workers of a server share (``slots``). It is open
+while a script of this process runs or waits. Its name is made from the process that started the workers, so that two
+servers have two files.
 
-Record locks belong to processes, so who has what among the threads of this one is kept here, in a ``_Queue``. Threads
-are served in the order in which they came. Between processes there is no order: the first waiter of each looks again
-and again. Nothing is opened before the first script, so an application may be made before its server forks.
+Who has what among the threads of this process is kept here, in a ``_Queue``. Threads are served in the order in which
+they came. Between processes there is no order: the first waiter of each looks again and again. Nothing is opened before
+the first script, so an application may be made before its server forks.
 
 Without record locks (Windows) the limit holds in each process alone; so it does, after a warning, without the file.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import logging
 import os
 import random
-import stat
-import tempfile
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from .errors import NO_RESOURCES, ClientGone, OutOfResources, TooManyScripts
-from .server import has_sibling_processes, threads
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from .privatefiles import server_name
+from .server import threads
+from .slots import IS_POSSIBLE, SlotFile
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -51,12 +44,6 @@ HALF_CLOSED_GRACE = 0.75
 #: absorbed, and a file never waits longer than that behind scripts that wait.
 SHORT_WAIT = 0.5
 SHORT_WAIT_PERIOD = 1.0
-
-# Bytes behind all slots, locked by each process that ...
-_USES_FILE = 1 << 30
-_WAITS = _USES_FILE + 1
-
-_OPEN_TRIES = 100
 
 _logger = logging.getLogger("wsgicgi")
 _lock = threading.Lock()  # for what follows, and for opening and closing files: closing one gives up all its locks
@@ -222,7 +209,7 @@ class _Queue:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._file: _SlotFile | None = None
+        self._file: SlotFile | None = None
         self.begin_anew()
 
     def begin_anew(self) -> None:
@@ -231,7 +218,7 @@ class _Queue:
             self._file.forget()
         self._file = None
         self._file_name = ""
-        self._is_alone = fcntl is None
+        self._is_alone = not IS_POSSIBLE
         self._lock = threading.Lock()  # a thread that is not here may have held the other
         self._held: set[int] = set()
         self._waiters: deque[_Ticket] = deque()
@@ -321,7 +308,7 @@ class _Queue:
         self._file_name = self._file_name or _file_name(self._name, environ)
         try:
             with _lock:
-                self._file = _SlotFile(self._file_name)
+                self._file = SlotFile(self._file_name)
         except OSError as error:
             if error.errno in NO_RESOURCES - {errno.EAGAIN}:
                 raise  # later there may be one, and slots of both kinds at once would be too many
@@ -335,176 +322,9 @@ class _Queue:
                 file.close()
 
 
-class _SlotFile:
-    """A file whose bytes are locked by the processes of one server. There is one of a name in a process."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._shows_waiting = False
-        self._directory = private_directory()
-        try:
-            self._file = _open_used(self._directory, name)
-        except BaseException:
-            os.close(self._directory)
-            raise
-        _open_names.add(name)
-        _remove_left_over(self._directory)
-
-    def lock(self, number: int) -> bool:
-        """Lock a byte, unless another process has it."""
-        return _try_lock(self._file, fcntl.LOCK_EX, number)
-
-    def unlock(self, number: int) -> None:
-        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, number)
-
-    def show_waiting(self, is_waiting: bool) -> None:
-        """Tell the other processes whether threads of this one wait."""
-        if is_waiting and not self._shows_waiting:
-            self._shows_waiting = _try_lock(self._file, fcntl.LOCK_SH, _WAITS)
-        elif self._shows_waiting and not is_waiting:
-            self.unlock(_WAITS)
-            self._shows_waiting = False
-
-    def others_wait(self, *, we_do: bool) -> bool:
-        """Whether threads of other processes wait: then the lock that shows it cannot be had alone."""
-        if not self.lock(_WAITS):
-            return True
-        self.unlock(_WAITS)
-        self._shows_waiting = False
-        self.show_waiting(we_do)
-        return False
-
-    def close(self) -> None:
-        """Close it; the last one removes it."""
-        with contextlib.suppress(OSError):
-            if self.lock(_USES_FILE):
-                os.unlink(self._name, dir_fd=self._directory)
-        self.forget()
-
-    def forget(self) -> None:
-        """Close the descriptors, which in a forked process gives up no lock of its parent."""
-        _open_names.discard(self._name)
-        os.close(self._file)
-        os.close(self._directory)
-
-
-_open_names: set[str] = set()
-_has_cleaned = False
-
-
-def _try_lock(file: int, kind: int, number: int) -> bool:
-    try:
-        fcntl.lockf(file, kind | fcntl.LOCK_NB, 1, number)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            return False
-        raise
-    return True
-
-
-def _open_used(directory: int, name: str) -> int:
-    """Open a file and lock the byte that keeps it from being removed."""
-    for _ in range(_OPEN_TRIES):
-        file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600, dir_fd=directory)
-        try:
-            if _try_lock(file, fcntl.LOCK_SH, _USES_FILE):
-                with contextlib.suppress(FileNotFoundError):
-                    if os.path.samestat(os.fstat(file), os.stat(name, dir_fd=directory, follow_symlinks=False)):
-                        return file
-        except BaseException:
-            os.close(file)
-            raise
-        os.close(file)  # another one is just removing it, or has done so
-        time.sleep(0.001)
-    raise BlockingIOError(errno.EAGAIN, "another process keeps it locked", name)
-
-
-def _remove_left_over(directory: int) -> None:
-    """Once in each process, remove the files that killed servers left: those that nobody uses."""
-    global _has_cleaned  # noqa: PLW0603
-    if _has_cleaned:
-        return
-    _has_cleaned = True
-    for name in set(os.listdir(directory)) - _open_names:
-        with contextlib.suppress(OSError):
-            file = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
-            try:
-                if _try_lock(file, fcntl.LOCK_EX, _USES_FILE):
-                    os.unlink(name, dir_fd=directory)
-            finally:
-                os.close(file)
-
-
 def _file_name(name: str, environ: WSGIEnvironment) -> str:
     """The name of the file of a pool: the same in all processes of a server, another one for each server."""
     return f"{server_name(environ)}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
-
-
-def server_name(environ: WSGIEnvironment) -> str:
-    """A name for a server: the same in all of its processes, and no other server's; see ``is_name_of_living``."""
-    pid = os.getppid() if has_sibling_processes(environ) else os.getpid()
-    return f"{pid}-{_start_time(pid)}"
-
-
-def is_name_of_living(name: str) -> bool:
-    """Whether the process that gave a server its name lives, as far as that can be seen from here."""
-    pid, _, start_time = name.partition("-")
-    return pid.isdigit() and start_time != "0" and _start_time(int(pid)) == start_time
-
-
-def _start_time(pid: int) -> str:
-    """When a process started, since the number of one that has ended is used again; "0" where /proc does not tell."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # field 22 (proc_pid_stat(5)); the second, in brackets, may hold anything
-            return file.read().rpartition(b")")[2].split()[19].decode()
-    except OSError:
-        return "0"
-
-
-def private_directory() -> int:
-    """Open the directory of the files: in ``XDG_RUNTIME_DIR`` if that is this user's alone, else in the one for
-    temporary files.
-
-    Raises:
-        OSError: It cannot be made, or is not this user's alone.
-    """  # noqa: D205
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    if os.path.isabs(runtime):
-        with contextlib.suppress(OSError), _opened_directory(runtime) as base:
-            _require_private(base, runtime)
-            return _private_subdirectory(base, "wsgicgi", runtime)
-    temporary = tempfile.gettempdir()
-    with _opened_directory(temporary) as base:
-        return _private_subdirectory(base, f"wsgicgi-{os.geteuid()}", temporary)
-
-
-@contextlib.contextmanager
-def _opened_directory(path: str) -> Iterator[int]:
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield directory
-    finally:
-        os.close(directory)
-
-
-def _private_subdirectory(base: int, name: str, base_path: str) -> int:
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(name, 0o700, dir_fd=base)
-    directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=base)
-    try:
-        _require_private(directory, os.path.join(base_path, name))
-    except BaseException:
-        os.close(directory)
-        raise
-    return directory
-
-
-def _require_private(directory: int, path: str) -> None:
-    found = os.fstat(directory)
-    if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
-        problem = f"belongs to user {found.st_uid}, mode {stat.S_IMODE(found.st_mode):04o}, and should be ours alone"
-        raise PermissionError(errno.EPERM, problem, path)
 
 
 def _warn(error: OSError) -> None:
@@ -517,10 +337,10 @@ def _warn(error: OSError) -> None:
 
 def _begin_anew() -> None:
     """In a process that was just forked: its parent's scripts and slots are not its own."""
-    global _lock, _busy, _has_warned, _has_cleaned  # noqa: PLW0603
+    global _lock, _busy, _has_warned  # noqa: PLW0603
     _lock = threading.Lock()  # a thread that is not here may have held the other
     _busy = 0
-    _has_warned = _has_cleaned = False
+    _has_warned = False
     for queue in list(_queues.values()):
         queue.begin_anew()
 

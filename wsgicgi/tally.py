@@ -24,7 +24,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from .admission import is_name_of_living, private_directory, server_name
+from .privatefiles import is_name_of_living, private_directory, server_name
 from .server import has_sibling_processes
 
 try:
