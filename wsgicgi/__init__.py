@@ -24,8 +24,8 @@ A module imports only from the layers below its own:
     < paths conditional < filecache filebody < metavars diagnosis representation client forwarded server runners
     < body identity pipes privatefiles < slots exchange tally < admission < terms inquiry metrics
     < debug_page health observation < operating fileanswer resources < gateway static framing < errorpages
-    < app connection < handler journal < accesslog panel replay < check checkconfig compress
-    < devserver testing presets pastedeploy django
+    < app connection < handler journal < accesslog panel run < recording < replay check checkconfig
+    < compress < devserver testing presets pastedeploy django
 
 Only ``runners`` starts processes; only ``exchange`` (with ``pipes`` and ``body``) moves bytes to and from a script;
 only ``paths``, ``static`` and ``handler`` look for files to serve; only ``config`` reads settings from the environment.

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import replay
+from . import run
 from .app import Application
 from .config import Config, load
 from .diagnosis import Diagnosis, Evidence, Fault, diagnose, look_at, source_of, start
@@ -318,7 +318,7 @@ def _run(config: Config, file: str) -> Iterator[Finding]:
     app = Application(dataclasses.replace(config, timeout=RUN_SECONDS, debug=False))
     log = io.StringIO()
     try:
-        response = replay.perform(app, replay.Request(method="GET", target=urllib.parse.quote(url)), log)
+        response = run.perform(app, run.Request(method="GET", target=urllib.parse.quote(url)), log)
     finally:
         app.close()
     if response.diagnosis is not None:

@@ -27,7 +27,7 @@ import waitress.server
 import waitress.task
 import waitress.wasyncore
 
-from . import __version__, check, compress, panel, replay, tls
+from . import __version__, check, compress, panel, replay, run, tls
 from .accesslog import AccessLog
 from .app import Application
 from .checkconfig import check_config
@@ -36,7 +36,7 @@ from .errors import ConfigError
 from .journal import Journal
 from .panel import Panel
 from .paths import PathRules, count_scripts
-from .replay import Recorder
+from .recording import Recorder
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -67,7 +67,7 @@ SUBCOMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "check": check.main,
     "check-config": check_config,
     "compress": compress.main,
-    "run": replay.run,
+    "run": run.run,
     "replay": replay.replay,
 }
 
