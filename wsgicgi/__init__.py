@@ -3,9 +3,10 @@
 The way of a request::
 
     server -> app(environ, start_response)                                                       app.py
-      CGIMiddleware.__call__           what names no script goes on to StaticMiddleware:         gateway.py
+      CGIMiddleware.__call__           what names no script goes on to StaticMiddleware:         middleware.py
                                          filecache, or find_file -> resources -> fileanswer  static.py
         script    = scripts.find(path_info)   -> Script        what the URL names; 404, 403      paths.py
+      Gateway.run                                                                                gateway.py
         terms     = all_terms.of(script)      -> Terms         the settings that hold for it     terms.py
         run_as    = identity.of_script(...)   -> Identity      whom it runs as; 403, 500         identity.py
         body      = body.collect(...)         -> Body          the script's stdin; 4xx, 501, 507 body.py
@@ -23,7 +24,7 @@ A module imports only from the layers below its own:
     errors frameworks targets < globs tomlfile < values < filerules < config response listing ranges variants tls cors
     < paths conditional < filecache filebody < metavars diagnosis representation client forwarded server runners
     < body identity pipes privatefiles < slots exchange tally < admission < terms inquiry metrics
-    < debug_page health observation < operating fileanswer resources < gateway static framing < errorpages
+    < debug_page health observation < operating fileanswer resources < gateway static framing < errorpages middleware
     < app connection < handler journal < accesslog panel run < recording < replay check checkconfig
     < compress < devserver testing presets pastedeploy django
 
@@ -43,8 +44,8 @@ __version__ = "0.1.0"
 from .app import create_app
 from .config import Config
 from .errors import ConfigError
-from .gateway import CGIMiddleware, CGIScript
 from .handler import CGIHTTPRequestHandler
+from .middleware import CGIMiddleware, CGIScript
 from .static import StaticMiddleware
 
 __all__ = [

@@ -13,8 +13,8 @@ from .errorpages import ErrorPages
 from .errors import BadRequest, GatewayError, NotFound, error_response
 from .forwarded import Proxies
 from .frameworks import with_paths_as_sent
-from .gateway import CGIMiddleware
 from .metavars import authority
+from .middleware import CGIMiddleware
 from .static import StaticMiddleware
 
 if TYPE_CHECKING:

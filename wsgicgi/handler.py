@@ -37,7 +37,7 @@ from .gateway import (
     MAX_LOCAL_REDIRECTS,
     NOT_REDIRECTED,
     SOFTWARE,
-    _Gateway,
+    Gateway,
     answer_fields,
     has_body,
 )
@@ -411,14 +411,14 @@ class CGIHTTPRequestHandler(ConnectionHandler):
     def _config(self) -> Config:
         return load({"directory": os.sep, **self.cgi_settings})
 
-    def _gateway(self) -> _Gateway:
+    def _gateway(self) -> Gateway:
         base = {**dict.fromkeys(_ALWAYS, ""), **metavars.inherited_whole(os.environ)}
         try:
             cwd = os.getcwd()
         except OSError:  # it was removed
             cwd = None
         config = self._config()
-        return _Gateway(config, _shared_runner(config.runner), base=base, cwd=cwd, software=self.version_string())
+        return Gateway(config, _shared_runner(config.runner), base=base, cwd=cwd, software=self.version_string())
 
     def _environ(self, script: Script, query: str) -> WSGIEnvironment:
         """This request as the gateway takes it (PEP 3333)."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .app import Application, create_app
 from .config import Config
 from .errors import ConfigError
-from .gateway import CGIMiddleware, CGIScript
+from .middleware import CGIMiddleware, CGIScript
 from .values import below
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError, NotFound, error_response
-from .gateway import CGIScript
+from .middleware import CGIScript
 from .static import StaticMiddleware
 
 if TYPE_CHECKING:

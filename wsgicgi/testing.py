@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .app import create_app
-from .gateway import CGIScript
+from .middleware import CGIScript
 
 if TYPE_CHECKING:
     import pytest

@@ -45,7 +45,7 @@ STAGES = {
     "meta-variables (metavars.build)": ["wsgicgi.metavars:build"],
     "start: pipes, frame, hand over (Warden.start)": ["wsgicgi.runners.warden:Warden.start"],
     "start: wait until the warden has (fork, exec)": ["wsgicgi.runners.warden:Warden._started"],
-    "set up the exchange (poll, limits, log)": ["wsgicgi.gateway:_Gateway._exchange"],
+    "set up the exchange (poll, limits, log)": ["wsgicgi.gateway:Gateway._exchange"],
     "wait for output and its end (the script runs)": ["wsgicgi.pipes:PolledPipes.wait"],
     "parse the head (HeadParser.feed)": ["wsgicgi.response:HeadParser.feed"],
     "read the head and the length, around waiting": [
