@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 LEARNING_RUNS = 2  # of a script, in which it tells what it imports; and then every so many:
 LEARNING_AGAIN = 16
 MAX_PROGRAMS = 256
+MODULE_SUFFIXES = (".py", ".so", ".pyc")
 SETTLED_SECONDS = 0.1  # after which a directory's time tells of each change: file systems' clocks are coarse
 
 IN_MODIFY, IN_ATTRIB, IN_MOVED, IN_CREATE, IN_DELETE = 0x2, 0x4, 0xC0, 0x100, 0x200
@@ -272,7 +273,7 @@ class Programs:
     def __init__(self) -> None:
         self.changes = 0  # of what is known here
         self._programs: dict[str, Program] = {}
-        self._names: dict[str, tuple[int, frozenset[str]]] = {}
+        self._names: dict[str, tuple[int, tuple[frozenset[str], frozenset[str]]]] = {}
 
     def find(self, path: str, stamp: tuple[int, ...], *, is_executed: bool) -> Program:
         """A script by its path.
@@ -318,26 +319,33 @@ class Programs:
 
     def _look_for_shadows(self, directory: str) -> None:
         """A file beside the script that has the name of a loaded module would be imported in its place."""
-        for name in self._names_in(directory) & loaded:
-            place = os.path.join(directory, name)
-            if not os.path.isdir(place) or os.path.exists(place + "/__init__.py"):
-                raise Unfit(f"{place} has the name of a module that is loaded already")
+        modules, directories = self._names_in(directory)
+        packages = {name for name in directories & loaded if _is_package(os.path.join(directory, name))}
+        for name in modules & loaded | packages:
+            raise Unfit(f"{os.path.join(directory, name)} has the name of a module that is loaded already")
 
-    def _names_in(self, directory: str) -> frozenset[str]:
+    def _names_in(self, directory: str) -> tuple[frozenset[str], frozenset[str]]:
+        """The names of modules in a directory, and of directories there; other files cannot be imported."""
         changed = os.stat(directory).st_mtime_ns
         known = self._names.get(directory)
         if known is not None and known[0] == changed:
             return known[1]
-        names = frozenset(
-            name.partition(".")[0]
-            for name in os.listdir(directory)
-            if name.endswith((".py", ".so", ".pyc")) or "." not in name
+        with os.scandir(directory) as found:
+            entries = list(found)
+        names = (
+            frozenset(entry.name.partition(".")[0] for entry in entries if entry.name.endswith(MODULE_SUFFIXES)),
+            frozenset(entry.name for entry in entries if "." not in entry.name and entry.is_dir()),
         )
         if len(self._names) >= MAX_PROGRAMS:
             self._names.clear()
         if time.time() - changed / 1e9 > SETTLED_SECONDS:
             self._names[directory] = changed, names
         return names
+
+
+def _is_package(place: str) -> bool:
+    """Whether a directory would be imported before what is on the path behind it; one of a namespace would not."""
+    return any(os.path.exists(place + "/__init__" + suffix) for suffix in MODULE_SUFFIXES)
 
 
 loaded = frozenset()  # type: ignore[var-annotated]  # top-level names of modules that a new interpreter has not
