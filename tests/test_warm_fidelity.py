@@ -529,6 +529,19 @@ print(sys.argv, sys.path, sys.orig_argv, sys.executable, sys.prefix, sys.base_pr
     "directory with the name of a loaded module": Case(
         text="import json; print(json.dumps(1))", siblings={"json/data.txt": ""}
     ),
+    "file with the name of a loaded module": Case(
+        text="import json; print(json.dumps(1))", siblings={"json": "print('a script, which no import finds')"}
+    ),
+    "sibling beside a directory with the name of a loaded module": Case(
+        text="import json; print(json.x)", siblings={"json.py": "x = 1", "json/data.txt": ""}, is_warm=False
+    ),
+    "package with the name of a loaded module": Case(
+        text="import json; print(json.x)", siblings={"json/__init__.py": "x = 2"}, is_warm=False
+    ),
+    "no modules among sys.modules": Case(
+        text="import sys\nclass Loud:\n    def __getattr__(self, name): raise KeyError(name)\n"
+        "class Ending:\n    def __del__(self): print('end')\nsys.modules.update(a_class=Ending, loud=Loud())\nending = Ending()"
+    ),
     "itself imported": Case(text="print(__name__)\nimport script"),
     "linecache": Case(
         text="import linecache, inspect, sys\ndef f():\n    return 1\nprint(inspect.getsource(f), linecache.getline(__file__, 2))"

@@ -78,7 +78,7 @@ def let_go_of_modules(steps: list[Any]) -> None:
     own = []
     for name in new_modules():
         module = modules[name]
-        if name in known or _loaded.is_of_library(module):
+        if name in known or (is_module(module) and _loaded.is_of_library(module)):
             keep.append(module)
         elif name != "__main__":
             own.append((name, module))
@@ -88,9 +88,7 @@ def let_go_of_modules(steps: list[Any]) -> None:
         last += [modules.pop(name) for name, _ in own]
         modules.pop("__main__", None)
         return
-    for _, module in own:
-        with contextlib.suppress(TypeError):
-            own_modules.append(weakref.ref(module))
+    own_modules[:] = [weakref.ref(module) for _, module in own if is_module(module)]
     for name in GONE:
         if name in names:
             names[name] = None
@@ -102,6 +100,11 @@ def let_go_of_modules(steps: list[Any]) -> None:
 def new_modules() -> list[str]:
     """Names of the modules that the script has imported, the last of them first, and maybe of others."""
     return list(itertools.takewhile(newest.__ne__, reversed(sys.modules)))
+
+
+def is_module(thing: Any) -> bool:
+    """Whether a thing of ``sys.modules`` is a module, which an interpreter takes apart; ``typing.io`` is a class."""
+    return issubclass(type(thing), types.ModuleType)
 
 
 def is_quiet() -> bool:
@@ -291,7 +294,7 @@ def tell_imports(report: mmap.mmap) -> None:
     names, own = [], []
     for name in reversed(new_modules()):
         module = sys.modules[name]
-        if name in known or not isinstance(name, str):
+        if name in known or not isinstance(name, str) or not is_module(module):
             continue
         if _loaded.is_of_library(module):
             names.append(name)
