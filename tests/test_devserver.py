@@ -227,6 +227,20 @@ def test_protocol_1_1_is_the_default(site: Site, tmp_path: Path) -> None:
             assert answers(server, GET % b"/page.txt", close % b"/page.txt").count(b"HTTP/1.1 200 OK") == 2
 
 
+@pytest.mark.parametrize("protocol", ["HTTP/1.0", "HTTP/1.1"])
+@pytest.mark.parametrize("coding", ["chunked", "chunked, chunked"])
+def test_a_request_with_two_lengths_is_refused(protocol: str, coding: str, site: Site, tmp_path: Path) -> None:
+    """What follows it may be a part of its body to a proxy before us (RFC 9112 section 6.1)."""
+    site.file("page.txt", "12345")
+    body = b"0\r\n\r\nGET /page.txt HTTP/1.1\r\nHost: x\r\n\r\n"
+    lengths = f"Transfer-Encoding: {coding}\r\nContent-Length: {len(body)}\r\n"
+    head = f"POST /cgi-bin/report.py HTTP/1.1\r\nHost: x\r\n{lengths}\r\n"
+    with dev(tmp_path / "log", "-d", str(site.directory), "-p", protocol) as server:
+        found = answers(server, head.encode() + body)
+    assert found.startswith(protocol.encode() + b" 400 ")
+    assert found.count(b"HTTP/1.") == 1
+
+
 def test_header_option_adds_fields_to_successful_answers(site: Site, tmp_path: Path) -> None:
     """Files, ranges, listings and scripts; no errors; and never a second field where there is to be one."""
     site.file("page.txt", "12345")

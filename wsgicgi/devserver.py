@@ -23,6 +23,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import waitress.channel
+import waitress.parser
 import waitress.server
 import waitress.task
 import waitress.wasyncore
@@ -219,11 +220,19 @@ def _tls_context(options: argparse.Namespace) -> ssl.SSLContext | None:
 def _channel_class(options: argparse.Namespace) -> Any:
     """The class of waitress's connections. Any: waitress has no annotations."""
     base = waitress.channel.HTTPChannel if options.tls_cert is None else tls.TLSChannel
-    if options.protocol == "HTTP/1.1":
-        return base
-    if options.protocol != "HTTP/1.0":
+    if options.protocol not in ("HTTP/1.0", "HTTP/1.1"):
         raise ConfigError(f"--protocol: {options.protocol!r}: expected HTTP/1.1 or HTTP/1.0")
-    return type("Channel", (base,), {"task_class": _HTTP10Task, "error_task_class": _HTTP10ErrorTask})
+    tasks = {"task_class": _HTTP10Task, "error_task_class": _HTTP10ErrorTask} if options.protocol == "HTTP/1.0" else {}
+    return type("Channel", (base,), {"parser_class": _RequestParser, **tasks})
+
+
+class _RequestParser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]  # waitress has no annotations
+    """Refuses a body with two lengths: whoever stands before us may have taken the other (RFC 9112 section 6.1)."""
+
+    def parse_header(self, header_plus: bytes) -> None:
+        super().parse_header(header_plus)
+        if self.chunked and "CONTENT_LENGTH" in self.headers:
+            raise waitress.parser.ParsingError("Content-Length and Transfer-Encoding in one request")
 
 
 class _HTTP10:
