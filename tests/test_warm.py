@@ -248,25 +248,10 @@ def test_scripts_of_other_identities_have_parents_of_their_own(site: Site, tmp_p
     site.script("identity.py", "#!/usr/bin/python3\n" + text)
     runner = WarmRunner()
     script = site.directory / "cgi-bin" / "identity.py"
-    identity = Identity(uid=65534, gid=65534, groups=(65534,))
     found: list[bytes] = []
 
     def is_warm() -> bool:
-        null = os.open(os.devnull, os.O_RDONLY)
-        execution = runner.start(
-            Invocation(
-                argv=(str(script),),
-                metavars={"PATH": os.environ["PATH"]},
-                cwd=str(script.parent),
-                stdin=null,
-                identity=identity,
-            )
-        )
-        os.close(null)
-        with os.fdopen(os.dup(execution.stdout), "rb") as stream:
-            found.append(stream.read())
-        assert execution.wait(20) == ExitStatus()
-        execution.close()
+        found.append(output_as_nobody(runner, script))
         return b"warm" in found[-1]
 
     wait_until(is_warm, "it is warm", 30)
@@ -276,6 +261,47 @@ def test_scripts_of_other_identities_have_parents_of_their_own(site: Site, tmp_p
     assert parents._current is not None
     assert b"\nUid:\t65534\t65534\t65534\t65534\n" in Path(f"/proc/{parents._current.pid}/status").read_bytes()
     runner.close()
+
+
+@pytest.mark.root_only
+def test_a_directory_that_may_not_be_listed_is_no_hindrance(warm: WarmRunner, site: Site) -> None:
+    """Mode 711: scripts run, but an import finds nothing beside them, warm or cold."""
+    for each in (site.directory, *site.directory.parents):
+        if str(each).startswith("/tmp/"):
+            each.chmod(0o755)
+    site.script("origin.py", "#!/usr/bin/python3\n" + ORIGIN + "try: import sibling\nexcept ImportError as e: print(e)")
+    site.script("sibling.py", "")
+    directory = site.directory / "cgi-bin"
+    directory.chmod(0o711)
+    found: list[bytes] = []
+
+    def is_warm() -> bool:
+        found.append(output_as_nobody(warm, directory / "origin.py"))
+        return b"warm" in found[-1]
+
+    wait_until(is_warm, "it is warm", 30)
+    assert {output.replace(b"cold", b"warm") for output in found} == {
+        b"Content-Type: text/plain\n\nwarm\nNo module named 'sibling'\n"
+    }
+
+
+def output_as_nobody(runner: WarmRunner, script: Path) -> bytes:
+    null = os.open(os.devnull, os.O_RDONLY)
+    execution = runner.start(
+        Invocation(
+            argv=(str(script),),
+            metavars={"PATH": os.environ["PATH"]},
+            cwd=str(script.parent),
+            stdin=null,
+            identity=Identity(uid=65534, gid=65534, groups=(65534,)),
+        )
+    )
+    os.close(null)
+    with os.fdopen(os.dup(execution.stdout), "rb") as stream:
+        output = stream.read()
+    assert execution.wait(20) == ExitStatus()
+    execution.close()
+    return output
 
 
 # -- what takes effect when

@@ -330,8 +330,11 @@ class Programs:
         known = self._names.get(directory)
         if known is not None and known[0] == changed:
             return known[1]
-        with os.scandir(directory) as found:
-            entries = list(found)
+        try:
+            with os.scandir(directory) as found:
+                entries = list(found)
+        except PermissionError:
+            return frozenset(), frozenset()  # nor does an import find anything in it
         names = (
             frozenset(entry.name.partition(".")[0] for entry in entries if entry.name.endswith(MODULE_SUFFIXES)),
             frozenset(entry.name for entry in entries if "." not in entry.name and entry.is_dir()),
