@@ -411,6 +411,10 @@ def test_content_type_is_the_requests(content_type: str | None, expected: str | 
         ({"SERVER_PORT": "", "wsgi.url_scheme": "https"}, {"SERVER_PORT": "443"}),
         ({"REMOTE_PORT": "None"}, {"REMOTE_PORT": None}),
         ({"REMOTE_PORT": "1234"}, {"REMOTE_PORT": "1234"}),
+        (
+            {"REMOTE_ADDR": "localhost", "REMOTE_HOST": "localhost"},
+            {"REMOTE_ADDR": "0.0.0.0", "REMOTE_HOST": "0.0.0.0"},
+        ),
         ({"REMOTE_ADDR": "2001:db8::1"}, {"REMOTE_ADDR": "2001:db8::1", "REMOTE_HOST": "2001:db8::1"}),
         ({"SERVER_NAME": "waitress.invalid", "HTTP_HOST": ""}, {"SERVER_NAME": "localhost"}),
     ],

@@ -53,6 +53,9 @@ _SERVER_NAME = re.compile(
 _HOST = re.compile(rf"({_SERVER_NAME.pattern})(?::[0-9]*)?")
 _ABSOLUTE_FORM = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#]*@)?([^/?#@]*)(.*)", re.DOTALL)
 
+#: REMOTE_ADDR of a client whose address is not known.
+UNKNOWN_ADDRESS = "0.0.0.0"
+
 #: Answers that are kept of what is asked again and again: names, addresses.
 MAX_KNOWN = 256
 
@@ -123,8 +126,9 @@ def build(
         "SERVER_PROTOCOL": environ.get("SERVER_PROTOCOL", "HTTP/1.1"),
         "SERVER_SOFTWARE": _server_software(environ, software),
         "REMOTE_ADDR": address,
-        # where there is no name, the address (section 4.1.9): nobody waits for a name server here
-        "REMOTE_HOST": environ.get("REMOTE_HOST") or address,
+        # where there is no name, the address (section 4.1.9): nobody waits for a name server here; waitress says
+        # "localhost" of whoever comes over a Unix socket
+        "REMOTE_HOST": (address != UNKNOWN_ADDRESS and environ.get("REMOTE_HOST")) or address,
         # what everyone expects beside RFC 3875
         "REQUEST_URI": _request_uri(environ, mount, query),
         "REQUEST_SCHEME": environ.get("wsgi.url_scheme", "http"),
@@ -227,7 +231,7 @@ def _remote_addr(environ: WSGIEnvironment) -> str:
     It must not be this machine's own: scripts take that for a sign of trust, and a proxy may be behind the socket.
     """
     address = str(environ.get("REMOTE_ADDR", ""))
-    return address if _is_address(address) else "0.0.0.0"
+    return address if _is_address(address) else UNKNOWN_ADDRESS
 
 
 @functools.lru_cache(maxsize=MAX_KNOWN)
