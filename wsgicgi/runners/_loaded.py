@@ -319,25 +319,24 @@ class Programs:
 
     def _look_for_shadows(self, directory: str) -> None:
         """A file beside the script that has the name of a loaded module would be imported in its place."""
-        modules, directories = self._names_in(directory)
-        packages = {name for name in directories & loaded if _is_package(os.path.join(directory, name))}
+        modules, others = self._names_in(directory)
+        packages = {name for name in others & loaded if _is_package(os.path.join(directory, name))}
         for name in modules & loaded | packages:
             raise Unfit(f"{os.path.join(directory, name)} has the name of a module that is loaded already")
 
     def _names_in(self, directory: str) -> tuple[frozenset[str], frozenset[str]]:
-        """The names of modules in a directory, and of directories there; other files cannot be imported."""
+        """The names of modules in a directory, and those that may be packages."""
         changed = os.stat(directory).st_mtime_ns
         known = self._names.get(directory)
         if known is not None and known[0] == changed:
             return known[1]
         try:
-            with os.scandir(directory) as found:
-                entries = list(found)
+            found = os.listdir(directory)
         except PermissionError:
             return frozenset(), frozenset()  # nor does an import find anything in it
         names = (
-            frozenset(entry.name.partition(".")[0] for entry in entries if entry.name.endswith(MODULE_SUFFIXES)),
-            frozenset(entry.name for entry in entries if "." not in entry.name and entry.is_dir()),
+            frozenset(name.partition(".")[0] for name in found if name.endswith(MODULE_SUFFIXES)),
+            frozenset(name for name in found if "." not in name),
         )
         if len(self._names) >= MAX_PROGRAMS:
             self._names.clear()
@@ -347,7 +346,7 @@ class Programs:
 
 
 def _is_package(place: str) -> bool:
-    """Whether a directory would be imported before what is on the path behind it; one of a namespace would not."""
+    """Whether something is a directory that is imported before what is on the path behind it, unlike a namespace."""
     return any(os.path.exists(place + "/__init__" + suffix) for suffix in MODULE_SUFFIXES)
 
 
