@@ -87,7 +87,7 @@ my %by_pid;            # those whose first process was not reaped yet
 my %files;             # of all that was loaded here: what stat said
 my @inc;               # @INC as a script has it
 my %refused = ('FindBin.pm' => 1);    # modules that cannot be loaded here; this one looks for the script
-my $learns = 0;        # 1: all that scripts use of @INC; 0: CGI alone
+my $learns = 0;        # 2: nothing; 1: all that scripts use of @INC; 0: CGI alone
 my %seen;              # scripts of which it is known what they use
 my ($counted_at, $counted) = (0, 0);
 my ($starts, $size) = (0, 0);    # scripts, and bytes of memory after the last module was loaded
@@ -481,6 +481,7 @@ sub learn {
     my $text = at($memory_at + SLOT * $script->{slot}, SLOT);
     push @free_slots, $script->{slot};
     $text =~ s/\0.*//s;
+    return if $learns == 2;
     my @names = grep { m{^[A-Za-z_][\w/]*\.pm$} and ($learns or m{^CGI[./]}) } split /\n/, $text;
     load($script->{environment}, grep { is_of_system($_) } @names);
 }

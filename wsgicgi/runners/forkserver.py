@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import _warden, warden, warmperl
+from . import _warden, shebang, warden, warmperl
 from .base import LEARN, Execution, Invocation, Restrictions
 from .shebang import Kind, Plan, plan
 from .spawn import SpawnRunner
@@ -335,6 +335,8 @@ class _Parents:
         for kind, value in messages or ():
             if kind == b"L" and self.kind.preload == LEARN:
                 self._learn(value)
+            elif kind == b"P":
+                shebang.note_own_path(value)
             elif kind == b"W":
                 _logger.warning("%s: preload: %s", self._name, value)
             elif kind == b"X":
