@@ -211,6 +211,11 @@ def authority(environ: WSGIEnvironment) -> str | None:
     return absolute[1] if absolute else None
 
 
+def has_fragment(environ: WSGIEnvironment) -> bool:
+    """Whether the target has a fragment, which no target may have (RFC 9112 section 3.2), and servers cut off."""
+    return "#" in _raw_target(environ)
+
+
 def _raw_target(environ: WSGIEnvironment) -> str:
     """The target as the client sent it, where the server has kept it."""
     return str(environ.get("REQUEST_URI") or environ.get("RAW_URI") or "")
