@@ -428,6 +428,21 @@ def test_module_that_others_would_notice_is_left_to_its_users(
     assert run(own, script, **more)[0] == run(SpawnRunner(), script, **more)[0]
 
 
+def test_module_that_needs_one_that_needs_it_is_left_to_its_users(
+    own: WarmRunner, directory: Path, tmp_path: Path
+) -> None:
+    """Which is first decides what they become (Template Toolkit's Stash and VMethods); the others are kept."""
+    library = tmp_path / "lib"
+    library.mkdir()
+    (library / "First.pm").write_text("package First; use Second; our $copy = $Second::value // 'none'; 1;\n")
+    (library / "Second.pm").write_text("package Second; require First; our $value = 'copied'; 1;\n")
+    more: dict[str, Any] = {"metavars": {"PERL5LIB": str(library)}, "preload": ("Second", "Text::Wrap")}
+    found = loaded(own, directory, **more)
+    assert "Text/Wrap.pm" in found
+    assert "Second.pm" not in found
+    assert run_warm(own, write(directory / "script.pl", "use First; print $First::copy;"), **more)[0] == "copied"
+
+
 def test_module_that_reads_a_variable_is_for_scripts_that_have_it_so(
     own: WarmRunner, directory: Path, tmp_path: Path
 ) -> None:
