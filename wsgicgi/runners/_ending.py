@@ -86,7 +86,8 @@ def let_go_of_modules(steps: list[Any]) -> None:
         modules.pop("__main__", None)
         return
     for _, module in own:
-        with contextlib.suppress(TypeError):
+        # others are only let go of: ``typing.io`` is a class, and what cffi makes only says that it is a module
+        if issubclass(type(module), types.ModuleType):
             own_modules.append(weakref.ref(module))
     for name in GONE:
         if name in names:
