@@ -207,6 +207,13 @@ def test_local_redirects_without_end_are_stopped(server: Server, site: Site) -> 
     assert len((site.directory / "cgi-bin/rounds").read_text().split()) == 11
 
 
+@pytest.mark.parametrize(("method", "status"), [("GET", 200), ("DELETE", 400), ("POST", 400), ("MOVE", 400)])
+def test_a_fragment_is_refused_where_it_would_matter(server: Server, method: str, status: int) -> None:
+    """A target has none (RFC 9112 section 3.2): DELETE of /dir/#x is not that of /dir/, which litmus warns of."""
+    response, _ = server.request(method, "/cgi-bin/report.py/dir/#x", b"" if method == "POST" else None)
+    assert response.status == status
+
+
 @pytest.mark.parametrize(
     ("head", "status", "location"),
     [

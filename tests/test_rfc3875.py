@@ -145,15 +145,6 @@ def told(server: Server, request: bytes) -> dict[str, str] | None:
     return json.loads(rest)["environ"] if status == 200 else None
 
 
-@pytest.mark.parametrize(("method", "status"), [("GET", 200), ("DELETE", 400), ("POST", 400), ("MOVE", 400)])
-def test_a_fragment_is_refused_where_it_would_matter(server: Server, method: str, status: int) -> None:
-    """A target has none (RFC 9112 section 3.2): DELETE of /dir/#x is not that of /dir/, which litmus warns of."""
-    head, _ = exchange(
-        server, f"{method} /cgi-bin/report.py/dir/#x HTTP/1.0\r\nHost: h\r\nContent-Length: 0\r\n\r\n".encode()
-    )
-    assert int(head.split()[1]) == status
-
-
 @pytest.mark.parametrize(
     "target",
     [
