@@ -65,7 +65,7 @@ case 'upload': header('Content-Type: application/json');
   echo json_encode([$_FILES['f']['name'], $_FILES['f']['size'], hash_file('sha256', $_FILES['f']['tmp_name'])]); break;
 case 'visit': session_start(); $_SESSION['n'] = ($_SESSION['n'] ?? 0) + 1; echo "visit ", $_SESSION['n']; break;
 case 'go': header('Location: ' . $_GET['to']); break;
-default: echo "php ", $_SERVER['SCRIPT_NAME'], " ", $_SERVER['PATH_INFO'] ?: '-', " ", PHP_SAPI;
+default: echo "php ", $_SERVER['SCRIPT_NAME'], " ", $_SERVER['PATH_INFO'] ?? '-', " ", PHP_SAPI;
 }
 """
 

@@ -293,6 +293,24 @@ def test_header_fields_are_forwarded_as_they_are(feed: Feed, lines: list[bytes],
     assert feed(parsed, b"\n".join(lines) + b"\n\n").fields == tuple(fields)
 
 
+@pytest.mark.parametrize(
+    ("printed", "expected"),
+    [
+        pytest.param("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:37 GMT", id="imf-fixdate"),
+        pytest.param("Sunday, 06-Nov-94 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:37 GMT", id="rfc-850"),
+        pytest.param("Sun Nov  6 08:49:37 1994", "Sun, 06 Nov 1994 08:49:37 GMT", id="asctime"),
+        pytest.param("Sun, 6 Nov 1994 08:49:37 +0000", "Sun, 06 Nov 1994 08:49:37 GMT", id="date-R"),
+        pytest.param("Sun, 06 Nov 1994 09:49:37 +0100", "Sun, 06 Nov 1994 08:49:37 GMT", id="zone"),
+        pytest.param("1994-11-06", "1994-11-06", id="no-date"),
+        pytest.param("Sun, 06 Nov 99999 08:49:37 GMT", "Sun, 06 Nov 99999 08:49:37 GMT", id="no-year"),
+    ],
+)
+def test_last_modified_goes_out_as_http_writes_dates(feed: Feed, printed: str, expected: str) -> None:
+    """A sender writes dates in one format (RFC 9110 section 5.6.7); scripts use what their language has."""
+    head = feed(parsed, f"Content-Type: text/plain\nLast-Modified: {printed}\n\n".encode())
+    assert head.fields == (TEXT, ("Last-Modified", expected))
+
+
 NOT_FORWARDED = [
     *("Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection", "TE", "Trailer"),
     *("Trailers", "Transfer-Encoding", "Upgrade", "Date", "Server", "X-CGI-", "X-CGI-Extension", "x-cgi-y"),

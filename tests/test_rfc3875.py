@@ -169,9 +169,9 @@ def test_script_uri_leads_to_the_same_script(server: Server, site: Site, target:
     names = ("SCRIPT_NAME", "PATH_INFO", "QUERY_STRING")
     first = environ_of(server, target)
     assert (first["SERVER_NAME"], first["SERVER_PORT"]) == (server.host, str(server.port))
-    path = (first["SCRIPT_NAME"] + first["PATH_INFO"]).encode("latin-1")
+    path = (first["SCRIPT_NAME"] + first.get("PATH_INFO", "")).encode("latin-1")
     second = environ_of(server, f"{quote(path)}?{first['QUERY_STRING']}")
-    assert [second[name] for name in names] == [first[name] for name in names]
+    assert [second.get(name) for name in names] == [first.get(name) for name in names]
 
 
 def test_fragment_of_a_target_is_no_part_of_the_script_uri(server: Server) -> None:
@@ -228,7 +228,7 @@ def test_gateway_interface_is_version_1_1_without_leading_zeros(server: Server) 
 )
 def test_path_info_is_the_decoded_rest_of_the_path(server: Server, target: str, path_info: str) -> None:
     """PATH_INFO is not URL-encoded, and "/" is one empty segment (RFC 3875 section 4.1.5)."""
-    assert environ_of(server, target)["PATH_INFO"] == path_info
+    assert environ_of(server, target).get("PATH_INFO", "") == path_info
 
 
 def test_nul_in_the_path_is_refused(server: Server) -> None:
@@ -444,7 +444,7 @@ def test_empty_segments_stay_in_path_info_only(server: Server, target: str, path
     """Empty segments count for nothing on the way to a script and are kept behind it (RFC 3875 section 8.1)."""
     environ = environ_of(server, target)
     assert environ["SCRIPT_NAME"] in ("/cgi-bin/report.py", "/cgi-bin/sub/report.py")
-    assert environ["PATH_INFO"] == path_info
+    assert environ.get("PATH_INFO", "") == path_info
 
 
 @pytest.mark.parametrize(
@@ -463,7 +463,7 @@ def test_dot_segments_are_resolved_before_the_script_is_found(
 ) -> None:
     """ "." and ".." are resolved before the path is split into its two halves (RFC 3875 sections 8.1 and 9.8)."""
     environ = environ_of(server, target)
-    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == (script_name, path_info)
+    assert (environ["SCRIPT_NAME"], environ.get("PATH_INFO", "")) == (script_name, path_info)
 
 
 @pytest.mark.parametrize(

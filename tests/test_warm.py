@@ -429,6 +429,49 @@ def test_what_scripts_import_is_learned(venv: Path, warm: WarmRunner) -> None:
     assert not any(b"own" in line for line in seen)
 
 
+@pytest.mark.parametrize("in_module", [False, True], ids=["script", "module-of-its"])
+def test_a_script_with_modules_elsewhere_gets_these(in_module: bool, venv: Path, warm: WarmRunner) -> None:
+    """One that is kept warm since another script uses it is not taken in the place of its own (vendored libraries)."""
+    package(site_packages(venv), "both", "whose = 'installed'")
+    other = in_venv(
+        venv, "import sys; there = 'both' in sys.modules; import both; print(both.whose, there)", "other.py"
+    )
+    (venv.parent / "vendored").mkdir()
+    package(venv.parent / "vendored", "both", "whose = 'its own'")
+    add = f"import sys\nsys.path.insert(0, {str(venv.parent / 'vendored')!r})\n"
+    package(venv.parent, "settings", add)
+    script = in_venv(venv, f"{'import settings' if in_module else add}\nimport both; print(both.whose)")
+    assert until_warm(warm, script, "learn") == b"its own\n"
+
+    def is_kept() -> bool:
+        assert run(warm, script, Case(text=""), "learn")[0].stdout == b"its own\n"
+        return run(warm, other, Case(text=""), "learn")[0].stdout == b"installed True\n"
+
+    wait_until(is_kept, "the installed one is kept warm", 60)
+    assert until_warm(warm, script, "learn") == b"its own\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "preload"),
+    [
+        ("import sys; print(sys.path_hooks)", "learn"),
+        ("import sys; sys.path.insert(0, 'x')", ()),
+        ("from sys import path", ()),
+        ("import site; site.addsitedir('x')", ()),
+        ("import sys as s; s.path.append('x')", ()),
+    ],
+)
+def test_nothing_is_learned_for_scripts_that_change_where_modules_come_from(
+    text: str, preload: tuple[str, ...] | str, venv: Path
+) -> None:
+    """Modules that are named are kept all the same: somebody has chosen these."""
+    script = in_venv(venv, text)
+    for given, expected in (("learn", preload), (("csv",), ("csv",))):
+        found = plan(Invocation(argv=(str(script),), metavars={}, cwd="/", stdin=0, preload=given))
+        assert found is not None
+        assert found.kind.preload == expected
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

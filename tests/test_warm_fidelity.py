@@ -402,6 +402,11 @@ print(sys.argv, sys.path, sys.orig_argv, sys.executable, sys.prefix, sys.base_pr
         " s.encoding, s.errors, s.line_buffering, s.write_through, s.newlines, s.isatty(), s.fileno(), s.buffer, s.buffer.raw, s.mode)\n"
         "    print(s.seekable(), s.readable(), s.writable(), s.buffer.seekable(), s.buffer.raw.closefd, s.closed)"
     ),
+    "what is no module among modules": Case(
+        text="import json, sys\njson.no = sys.modules['no'] = type('No', (), {})\n"
+        "class Lib: __slots__ = (); __class__ = type(json)\nsys.modules['lib'] = Lib()\nclass A:\n"
+        "    def __del__(self): print('gone')\na = A()\nprint('there')",
+    ),
     "streams on a file": Case(
         text="import sys\ns = sys.stdin\nprint(s, s.encoding, s.errors, s.seekable(), s.isatty(), s.buffer, s.buffer.raw, s.mode)\n"
         "print(s.readline(), s.tell(), s.seek(0), s.read(10), s.buffer.tell())",

@@ -162,6 +162,7 @@ def warm(directory: Path) -> Iterator[WarmRunner]:
     runner = WarmRunner()
     for number, first_line in enumerate(FIRST_LINES):
         run_warm(runner, write(directory / f"kind{number}.pl", f"{first_line}\nuse CGI;\n"))
+    run_warm(runner, write(directory / "path.pl", "print @INC;"))
     yield runner
     runner.close()
 
@@ -353,13 +354,24 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 def test_modules_that_scripts_use_are_learned(own: WarmRunner, directory: Path, tmp_path: Path) -> None:
     """Those of @INC; never those of the script's directory."""
-    script = write(
-        directory / "script.pl", "use lib '.'; use sibling; use Text::Wrap; require Text::Tabs; print 'done';"
-    )
+    script = write(directory / "script.pl", "require './sibling.pm'; use Text::Wrap; require Text::Tabs; print 'done';")
     assert "Text/Wrap.pm" not in loaded(own, directory)
     assert run(own, script)[0] == "done"
     until(lambda: "Text/Wrap.pm" in loaded(own, directory), "it is learned")
     assert "sibling.pm" not in loaded(own, directory)
+
+
+def test_a_script_with_modules_elsewhere_gets_these(own: WarmRunner, directory: Path, tmp_path: Path) -> None:
+    """One that is kept warm since another script uses it is not taken in the place of its own (vendored libraries)."""
+    (tmp_path / "Text").mkdir()
+    (tmp_path / "Text" / "Wrap.pm").write_text("package Text::Wrap; our $whose = 'its own'; 1;")
+    use = "use Text::Wrap; print $Text::Wrap::whose // 'installed';"
+    script = write(directory / "script.pl", f"use lib '{tmp_path}'; {use}")
+    other = write(directory / "other.pl", use)
+    assert run_warm(own, script)[0] == "its own"
+    assert run(own, other)[0] == "installed"
+    until(lambda: run(own, other)[0] == "installed" and "Text/Wrap.pm" in loaded(own, directory), "it is learned")
+    assert run_warm(own, script)[0] == "its own"
 
 
 def test_what_is_loaded_at_run_time_is_learned_too(own: WarmRunner, directory: Path) -> None:
@@ -414,6 +426,21 @@ def test_module_that_others_would_notice_is_left_to_its_users(
     assert reason in caplog.text
     script = write(directory / "script.pl", "use Noticed; print Noticed::f();")
     assert run(own, script, **more)[0] == run(SpawnRunner(), script, **more)[0]
+
+
+def test_module_that_needs_one_that_needs_it_is_left_to_its_users(
+    own: WarmRunner, directory: Path, tmp_path: Path
+) -> None:
+    """Which is first decides what they become (Template Toolkit's Stash and VMethods); the others are kept."""
+    library = tmp_path / "lib"
+    library.mkdir()
+    (library / "First.pm").write_text("package First; use Second; our $copy = $Second::value // 'none'; 1;\n")
+    (library / "Second.pm").write_text("package Second; require First; our $value = 'copied'; 1;\n")
+    more: dict[str, Any] = {"metavars": {"PERL5LIB": str(library)}, "preload": ("Second", "Text::Wrap")}
+    found = loaded(own, directory, **more)
+    assert "Text/Wrap.pm" in found
+    assert "Second.pm" not in found
+    assert run_warm(own, write(directory / "script.pl", "use First; print $First::copy;"), **more)[0] == "copied"
 
 
 def test_module_that_reads_a_variable_is_for_scripts_that_have_it_so(

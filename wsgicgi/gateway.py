@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING
 from . import __version__, body, debug_page, diagnosis, identity, metavars
 from .admission import Admission, admit
 from .client import presence
+from .conditional import unless_known
 from .config import Config
 from .diagnosis import Fault, has_shebang
 from .errors import (
     NO_RESOURCES,
+    BadRequest,
     CannotChangeIdentity,
     GatewayError,
     MetavarsTooLarge,
@@ -65,6 +67,9 @@ CRASH_LOOKS = 200
 
 #: Local redirects that one request may take; Apache's LimitInternalRecursion is 10 too.
 MAX_LOCAL_REDIRECTS = 10
+
+#: Methods that change nothing (RFC 9110 section 9.2.1), of those that are common.
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "PROPFIND", "REPORT", "SEARCH")
 
 # What belongs to a request's body or to conditions on what the first URL names; a local redirect asks for another.
 NOT_REDIRECTED = {
@@ -168,6 +173,9 @@ class Gateway:
         method = environ["REQUEST_METHOD"]
         if method in ("TRACE", "CONNECT"):
             raise MethodNotAllowed(f"{method} is not for scripts", allow="GET, HEAD, POST")
+        if method not in SAFE_METHODS and metavars.has_fragment(environ):
+            # DELETE /dir/#x would take the whole directory with it
+            raise BadRequest(f"{shown(environ.get('PATH_INFO', ''))}: {method} with a fragment: # is %23 in a URL")
         run_as = identity.of_script(config.run_as, script)
         with body.collect(
             environ, max_bytes=config.max_body_bytes, memory=config.body_memory, timeout=config.timeout
@@ -208,7 +216,8 @@ class Gateway:
                 raise
         run.begin()
         try:
-            head = exchange.read_head(HeadParser(max_bytes=config.max_header_bytes, nph=script.is_nph))
+            parser = HeadParser(max_bytes=config.max_header_bytes, nph=script.is_nph)
+            head = unless_known(environ, exchange.read_head(parser))
             run.begin_answer(is_redirect=head.kind is Kind.LOCAL_REDIRECT)
             length = None
             if head.kind is not Kind.LOCAL_REDIRECT:

@@ -52,7 +52,15 @@ _WINDOWS = sys.platform == "win32"
 _TOKEN = re.compile(r"[!#$%&'*+\-.^`|~0-9A-Za-z]+")  # without "_", by which "A_B" could stand for "A-B"
 
 #: Variables that scripts of the original always had, empty where a request has no such field.
-_ALWAYS = ("CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_ACCEPT", "HTTP_COOKIE", "HTTP_REFERER", "HTTP_USER_AGENT")
+_ALWAYS = (
+    "CONTENT_LENGTH",
+    "CONTENT_TYPE",
+    "HTTP_ACCEPT",
+    "HTTP_COOKIE",
+    "HTTP_REFERER",
+    "HTTP_USER_AGENT",
+    "PATH_INFO",
+)
 
 
 def executable(path: str | os.PathLike[str]) -> bool:

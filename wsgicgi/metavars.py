@@ -119,7 +119,6 @@ def build(
         "GATEWAY_INTERFACE": "CGI/1.1",
         "REQUEST_METHOD": environ["REQUEST_METHOD"],
         "SCRIPT_NAME": mount + script.script_path,
-        "PATH_INFO": script.extra_path,
         "QUERY_STRING": query,
         "SERVER_NAME": _server_name(environ.get("HTTP_HOST", ""), str(environ["SERVER_NAME"])),
         "SERVER_PORT": _server_port(environ),
@@ -148,6 +147,8 @@ def build(
         metavars["CONTENT_LENGTH"] = str(content_length)
     if environ.get("CONTENT_TYPE"):
         metavars["CONTENT_TYPE"] = environ["CONTENT_TYPE"]
+    if script.extra_path:
+        metavars["PATH_INFO"] = script.extra_path  # none and an empty one are the same (section 4.1); programs differ
     if script.translated is not None:
         metavars["PATH_TRANSLATED"] = _native(str(script.translated))
     elif script.extra_path:
@@ -212,6 +213,11 @@ def authority(environ: WSGIEnvironment) -> str | None:
     raw = _raw_target(environ)
     absolute = None if raw.startswith("/") else _ABSOLUTE_FORM.fullmatch(raw)
     return absolute[1] if absolute else None
+
+
+def has_fragment(environ: WSGIEnvironment) -> bool:
+    """Whether the target has a fragment, which no target may have (RFC 9112 section 3.2), and servers cut off."""
+    return "#" in _raw_target(environ)
 
 
 def _raw_target(environ: WSGIEnvironment) -> str:

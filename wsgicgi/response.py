@@ -5,10 +5,11 @@ A ``HeadParser`` is fed bytes in whatever pieces they come; the result does not 
 
 from __future__ import annotations
 
+import email.utils
 import functools
 import http
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from .errors import BadScriptOutput, ScriptExceeded
@@ -64,6 +65,7 @@ class ResponseHead:
         fields: Header fields for the client in their order, as native strings; without Content-Length.
         location: The path and query of a local redirect.
         content_length: Bytes of body that the script announced, where it makes sense.
+        has_own_status: The script has said which status it is.
     """
 
     kind: Kind
@@ -72,6 +74,7 @@ class ResponseHead:
     fields: tuple[tuple[str, str], ...]
     location: str = ""
     content_length: int | None = None
+    has_own_status: bool = field(default=False, compare=False)
 
     @property
     def status_line(self) -> str:
@@ -178,6 +181,7 @@ def _field(number: int, line: bytes) -> tuple[str, str]:
 def _head(fields: list[tuple[str, str]], status: tuple[int, str] | None) -> ResponseHead:
     cgi_fields: dict[str, tuple[str, str]] = {}  # one each, and the last counts, as in Apache
     lengths: list[str] = []
+    is_nph = status is not None
     others: list[tuple[str, str]] = []
     for name, value in fields:
         lower = name.lower()
@@ -187,6 +191,8 @@ def _head(fields: list[tuple[str, str]], status: tuple[int, str] | None) -> Resp
             cgi_fields[lower] = (name, value)
         elif lower == "content-length":
             lengths.append(value)
+        elif lower == "last-modified" and not is_nph:
+            others.append((name, _http_date(value)))
         elif lower not in _NOT_FORWARDED and lower != "status" and not lower.startswith("x-cgi-"):
             others.append((name, value))
     if "status" in cgi_fields:
@@ -202,6 +208,7 @@ def _head(fields: list[tuple[str, str]], status: tuple[int, str] | None) -> Resp
         fields=(*forwarded, *others),
         location=location if kind is Kind.LOCAL_REDIRECT else "",
         content_length=_content_length(lengths),
+        has_own_status=status is not None,
     )
 
 
@@ -229,6 +236,17 @@ def _kind(location: str, *, has_status: bool, has_others: bool) -> Kind:
         return Kind.CLIENT_REDIRECT_WITH_DOCUMENT
     is_path = location.startswith("/") and not location.startswith("//") and "#" not in location
     return Kind.LOCAL_REDIRECT if is_path and not has_others else Kind.CLIENT_REDIRECT
+
+
+def _http_date(value: str) -> str:
+    """A date as HTTP has it (RFC 9110 section 5.6.7), for scripts print what their language makes; else the value."""
+    parts = email.utils.parsedate_tz(value)
+    if parts is None:
+        return value
+    try:
+        return email.utils.formatdate(email.utils.mktime_tz(parts), usegmt=True)
+    except (ValueError, OverflowError, OSError):
+        return value
 
 
 def _content_length(values: list[str]) -> int | None:

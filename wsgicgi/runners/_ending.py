@@ -303,6 +303,6 @@ def tell_imports(report: mmap.mmap) -> None:
             if file and file.endswith(".py") and os.path.dirname(file) == directory and name != "__main__":
                 own.append(file)
     with contextlib.suppress(ValueError):
-        data = marshal.dumps((names, own))
+        data = marshal.dumps((names, own, _loaded.has_own_path()))
         if len(data) <= REPORT_BYTES - 4:
             report[: 4 + len(data)] = len(data).to_bytes(4, "little") + data

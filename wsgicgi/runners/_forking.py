@@ -9,7 +9,8 @@ identity and can never have another.
 What it tells the server on the same socket are frames too: ready (with the memory that its scripts' processes leave in
 how they end: the server need not wait until the system has taken a process apart); dropped (a module that cannot be
 shared among processes; then it ends, and the server starts another without that one); learned (modules that scripts
-import); stale (something that it has loaded has changed, or it has grown: it wants to be replaced).
+import); path (a script that changes where its modules come from: its next run is for a parent that keeps none); stale
+(something that it has loaded has changed, or it has grown: it wants to be replaced).
 """
 
 from __future__ import annotations
@@ -204,10 +205,13 @@ class Starter:
         """Take in what a script has imported."""
         length = int.from_bytes(report[:4], "little")
         try:
-            names, own = marshal.loads(report[4 : 4 + length]) if length else ([], [])
+            names, own, has_own_path = marshal.loads(report[4 : 4 + length]) if length else ([], [], False)
         except (EOFError, ValueError, TypeError):
             return
         self.programs.add_modules(program, own)
+        if has_own_path:  # it may want others of the same names; the next time it gets a parent that has none
+            send(self.sock, b"P", program.path)
+            return
         new = [name for name in names if name not in self.told and name not in sys.modules]
         self.told.update(new)
         if new:

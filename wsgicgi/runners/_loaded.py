@@ -238,6 +238,7 @@ class Program:
     """A script that was started before."""
 
     def __init__(self, path: str, stamp: tuple[int, ...]) -> None:
+        self.path = path
         self.code = Code(path, stamp)
         self.directory = os.path.dirname(os.path.realpath(path))
         self.runs = 0
@@ -363,6 +364,12 @@ def own_code(path: str) -> types.CodeType | None:
 
 
 running: Any = None  # the Program, in its process
+places: tuple[str, ...] = ()  # where it finds modules at its begin
+
+
+def has_own_path() -> bool:
+    """Whether the running script has added a place to those where modules are."""
+    return any(place not in places for place in sys.path)
 
 
 def lend_code() -> None:

@@ -299,6 +299,7 @@ class Script:
             sys.orig_argv = [word.decode(*FILE_SYSTEM) for word in words]
         if not _loaded.IS_ISOLATED:
             sys.path.insert(0, program.directory)
+        _loaded.places = tuple(sys.path)
         refresh_secrets()
         limit(records, umask, nice, wanted)
         outcomes = _ending.outcomes

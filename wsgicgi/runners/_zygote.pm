@@ -53,6 +53,7 @@ use constant {
     STARTED => 1, REFUSED => 2, ENDED => 3,
     AT_DIRECTORY => 1, AT_LIMITS => 2, AT_UNFIT => 3, AT_STALE => 4,
     KILL_GRACE => 3, KILL_TICK => 0.05, KILL_SECONDS => 10, COUNT_SECONDS => 1, LOAD_SECONDS => 5,
+    CIRCULAR => 'needs a module that needs it',
     ENOTSUP => 95, ESTALE => 116,
     SIGKILL => 9, SIGTERM => 15, SIGCHLD => 17,
     O_CLOEXEC => 0x80000, O_NONBLOCK => 0x800,
@@ -87,7 +88,7 @@ my %by_pid;            # those whose first process was not reaped yet
 my %files;             # of all that was loaded here: what stat said
 my @inc;               # @INC as a script has it
 my %refused = ('FindBin.pm' => 1);    # modules that cannot be loaded here; this one looks for the script
-my $learns = 0;        # 1: all that scripts use of @INC; 0: CGI alone
+my $learns = 0;        # 2: nothing; 1: all that scripts use of @INC; 0: CGI alone
 my %seen;              # scripts of which it is known what they use
 my ($counted_at, $counted) = (0, 0);
 my ($starts, $size) = (0, 0);    # scripts, and bytes of memory after the last module was loaded
@@ -370,6 +371,9 @@ sub tried {
     if (not $pid) {
         prctl(PR_SET_DUMPABLE, 1);
         alarm LOAD_SECONDS;
+        no strict 'refs';
+        no warnings 'once';
+        *{'CORE::GLOBAL::require'} = \&noted_require;
         for my $name (@names) {
             my ($problem, @read) = try_to_load($name);
             my $line = '=' . join("\t", $problem, @read) . "\n";
@@ -388,6 +392,16 @@ sub tried {
     return @told;
 }
 
+our @loading;          # in a trial: files that are being loaded, each for the one before
+my %is_circular;       # those that were asked for once more before they were done
+
+sub noted_require {
+    my ($file) = @_;
+    $is_circular{$file} = 1 if grep { $_ eq $file } @loading;
+    local @loading = (@loading, $file);
+    return CORE::require($file);
+}
+
 sub try_to_load {
     my ($name) = @_;
     my $before = fingerprint();
@@ -396,6 +410,8 @@ sub try_to_load {
     my $error = $@;
     untie %ENV;
     return cut("does not load: $error") if not $has_loaded_it;
+    # which of them was first decides what they become; it is left to those that use them
+    return CIRCULAR if $is_circular{$name};
     my @read = sort keys %{ $environment->{read} };
     my $of_requests = qr/^(?:\*|HTTP_|REQUEST_|QUERY_|PATH_|CONTENT_|SCRIPT_|REMOTE_|REDIRECT_|CGI_RUN_ID|UNIQUE_ID)/;
     my ($of_request) = grep { $_ =~ $of_requests } @read;
@@ -414,7 +430,7 @@ sub cut {
 
 sub require_file {
     my ($name) = @_;
-    return eval { package main; require $name; 1 };
+    return eval { package main; local @_zygote::loading = (@_zygote::loading, $name); require $name; 1 };
 }
 
 # Load modules, with the environment of a script that wants them.
@@ -439,7 +455,7 @@ sub load_one {
     $problem = cut("does not load: $@") if not length $problem and not require_file($name);
     if (length $problem) {
         $refused{$name} = 1;
-        tell_log("the Perl module $name is not kept warm: it $problem");
+        tell_log("the Perl module $name is not kept warm: it $problem") if $problem ne CIRCULAR;
         return;
     }
     $read_at_load{$_} = $ENV{$_} for @read;
@@ -481,6 +497,7 @@ sub learn {
     my $text = at($memory_at + SLOT * $script->{slot}, SLOT);
     push @free_slots, $script->{slot};
     $text =~ s/\0.*//s;
+    return if $learns == 2;
     my @names = grep { m{^[A-Za-z_][\w/]*\.pm$} and ($learns or m{^CGI[./]}) } split /\n/, $text;
     load($script->{environment}, grep { is_of_system($_) } @names);
 }

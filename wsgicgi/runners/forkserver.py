@@ -17,7 +17,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from . import warmperl
+from . import shebang, warmperl
 from .base import LEARN, Execution, Invocation
 from .shebang import Kind, plan
 from .spawn import SpawnRunner
@@ -84,6 +84,8 @@ class _Parents:
         for kind, value in messages or ():
             if kind == b"L" and self.kind.preload == LEARN:
                 self._learn(value)
+            elif kind == b"P":
+                shebang.note_own_path(value)
             elif kind == b"W":
                 _logger.warning("%s: preload: %s", self._name, value)
             elif kind == b"X":

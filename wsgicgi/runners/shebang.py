@@ -13,10 +13,12 @@ import re
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from .base import Identity, Invocation
+from .base import LEARN, Identity, Invocation
 
 #: Scripts and programs whose first bytes are remembered.
 MAX_FILES = 1024
+#: How much of a script is looked through.
+MAX_SCRIPT_BYTES = 1024 * 1024
 #: What the kernel reads of a first line (Linux: BINPRM_BUF_SIZE).
 FIRST_BYTES = 256
 
@@ -26,6 +28,9 @@ _OPTION = re.compile(r"-([bBEIOPqsSu]+|W\S+|Xutf8(=[01])?|Xdev)")
 _ENV = ("/usr/bin/env", "/bin/env")
 # With these an interpreter talks while it starts, or asks for more at its end.
 _LOUD = ("PYTHONINSPECT", "PYTHONVERBOSE", "PYTHONDEBUG", "PYTHONPROFILEIMPORTTIME", "PYTHONDUMPREFS")
+# Words of a script that may change where its modules come from. One that only reads it loses little by being taken for
+# one that does, while another's module in the place of its own would be wrong.
+_OWN_PATH = re.compile(rb"\bsys\.path\b|\bpath\.(?:append|extend|insert)\b|\bfrom\s+sys\s+import\b|\baddsitedir\b")
 _OF_A_REQUEST = re.compile(
     r"AUTH_TYPE|CGI_RUN_ID|CONTENT_(LENGTH|TYPE)|DOCUMENT_ROOT|GATEWAY_INTERFACE|HTTPS|HTTP_.*|PATH_(INFO|TRANSLATED)|QUERY_STRING"
     r"|REDIRECT_.*|REMOTE_.*|REQUEST_.*|SCRIPT_.*|SERVER_.*|SSL_.*|UNIQUE_ID"
@@ -46,7 +51,7 @@ class Kind:
         variables: The environment but for what is a request's: modules read it when they are imported.
         identity: Whom the scripts run as.
         no_new_privs: Whether they can never get more rights.
-        preload: As in ``Invocation``.
+        preload: As in ``Invocation``; nothing is learned for scripts that change where modules come from.
     """
 
     interpreter: str
@@ -140,13 +145,14 @@ def _plan(
     if not _is_program(path):
         _tell_of_shim(path)
         return None
+    preload = invocation.preload
     kind = Kind(
         interpreter=path,
         options=options,
         variables=tuple(item for item in sorted(invocation.metavars.items()) if not _is_of_a_request(item[0])),
         identity=invocation.identity,
         no_new_privs=invocation.restrictions.no_new_privs,
-        preload=invocation.preload,
+        preload=() if preload == LEARN and has_words(invocation.argv[script], stamp, _OWN_PATH) else preload,
     )
     return Plan(
         kind=kind,
@@ -187,6 +193,33 @@ class _Remembered(OrderedDict[str, "tuple[Stamp, bytes]"]):
 
 _lines = _Remembered()
 _commands: OrderedDict[bytes, Command | None] = OrderedDict()
+
+
+_found: OrderedDict[tuple[str, Stamp], bool] = OrderedDict()
+
+
+def has_words(file: str, found: Stamp, words: re.Pattern[bytes]) -> bool:
+    """Whether there are such words in a script, which is always looked through for the same; its state is ``found``."""
+    known = _found.get((file, found))
+    if known is None:
+        try:
+            with open(file, "rb") as opened:
+                known = words.search(opened.read(MAX_SCRIPT_BYTES)) is not None
+        except OSError:
+            return False
+        _remember(file, found, known)
+    return known
+
+
+def note_own_path(file: str) -> None:
+    """Remember of a script what a warm parent has seen: it changes where modules come from, or a module of its does."""
+    _remember(file, stamp(file), True)
+
+
+def _remember(file: str, found: Stamp, known: bool) -> None:
+    _found[file, found] = known
+    while len(_found) > MAX_FILES:
+        _found.popitem(last=False)
 
 
 def _first_line(file: str, found: Stamp) -> Command | None:

@@ -29,6 +29,12 @@ _AT_START = re.compile(
     r"|PERL5LIB|PERLLIB|PERLIO|PERL_(SIGNALS|USE_UNSAFE_INC|HASH_SEED|PERTURB_KEYS|DESTRUCT_LEVEL)"
 )
 
+# Words of a script that change where its modules come from.
+_OWN_PATH = re.compile(rb"\buse\s+lib\b|\blib->import\b|\blocal::lib\b|\bFindBin::libs\b|@INC\b|\$INC\[")
+
+# What a parent is told to keep.
+_CGI, _ALL, _NOTHING = 0, 1, 2
+
 # The path of /dev/null, as long as that of any script may be: the parent writes a script's over it.
 _MAIN_PROGRAM = "/." * 2000 + "/dev/null"
 
@@ -38,7 +44,13 @@ _ROOM = "_" * 255
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PerlKind(Kind):
-    """What Perl scripts must have in common to come from one parent."""
+    """What Perl scripts must have in common to come from one parent.
+
+    Attributes:
+        has_own_path: They change where modules come from, so that none may be kept that was not named.
+    """
+
+    has_own_path: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +94,7 @@ def plan(invocation: Invocation) -> PerlPlan | None:
         identity=invocation.identity,
         no_new_privs=invocation.restrictions.no_new_privs,
         preload=invocation.preload,
+        has_own_path=shebang.has_words(argv[0], stamp, _OWN_PATH),
     )
     return PerlPlan(
         kind=kind,
@@ -121,9 +134,9 @@ def _in_path(name: str, path: str) -> str:
 
 def invocation(kind: PerlKind, stdin: int) -> Invocation:
     """How a warm parent is started; its standard input is its socket."""
-    learns = kind.preload == LEARN
+    keeps = _NOTHING if kind.has_own_path else _ALL if kind.preload == LEARN else _CGI
     modules: Sequence[str] = () if isinstance(kind.preload, str) else kind.preload
-    settings = _pack([str(_MODULE.parent), int(learns), *(name.replace(".", "::") for name in modules)])
+    settings = _pack([str(_MODULE.parent), keeps, *(name.replace(".", "::") for name in modules)])
     return Invocation(
         argv=(kind.interpreter, *kind.options, f"-I{_MODULE.parent}", "-M_zygote", _MAIN_PROGRAM, settings.hex()),
         metavars={**dict(kind.variables), "WSGICGI_ROOM": _ROOM},
