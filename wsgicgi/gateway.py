@@ -455,8 +455,8 @@ class _Gateway:
             raise CannotChangeIdentity(f"{url}: cannot run as {who}: {error.strerror}; nothing was run") from None
         except OSError as error:
             if error.errno == errno.EACCES and invocation.identity is not None:
-                what = f"enter {error.filename}" if error.filename else f"run {script.command[0]}"
-                raise ScriptForbidden(f"{url}: {identity.name(invocation.identity)} may not {what}") from None
+                verb, place = ("enter", str(error.filename)) if error.filename else ("run", script.command[0])
+                raise ScriptForbidden(f"{url}: {inquiry.conclude_forbidden(verb, place)}") from None
             if error.errno == errno.E2BIG:
                 raise MetavarsTooLarge(f"{url:.200}: the URL and fields do not fit into an environment") from None
             if error.errno in NO_RESOURCES:
