@@ -53,7 +53,7 @@ from .paths import PathRules, Script, ScriptFinder, canonical, is_python, script
 from .pipes import watch
 from .response import HeadParser, Kind, ResponseHead
 from .runners import RUNNERS, Execution, IdentityRefused, Invocation, Runner
-from .server import keeps_answers
+from .server import check_polling, keeps_answers
 from .terms import AllTerms, Terms
 
 if TYPE_CHECKING:
@@ -239,6 +239,7 @@ class _Gateway:
         cwd: str | None = None,
         software: str = SOFTWARE,
     ) -> None:
+        check_polling()
         self._runners: dict[str, Runner] = {}  # by name; an object that was given starts all scripts
         if runner is None or isinstance(runner, str):
             names = {config.runner, *(section.settings.get("runner", config.runner) for section in config.scripts)}

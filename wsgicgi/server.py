@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import io
+import select
 import signal
+import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .errors import ConfigError
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
+
+
+def check_polling() -> None:
+    """Look at start whether scripts can be run in this process.
+
+    Raises:
+        ConfigError: They cannot.
+    """
+    if "eventlet" in sys.modules and sys.platform != "win32" and not hasattr(select, "poll"):
+        raise ConfigError(
+            "eventlet has taken select.poll away, without which no script runs: "
+            "serve this with gunicorn's gthread or gevent workers, or with waitress"
+        )
 
 
 def threads(environ: WSGIEnvironment) -> int | None:
