@@ -67,6 +67,14 @@ def keeps_answers(environ: WSGIEnvironment) -> bool:
     return "waitress.client_disconnected" in environ
 
 
+def sends_by_descriptor(environ: WSGIEnvironment) -> bool:
+    """Whether a server's ``wsgi.file_wrapper`` may see a file's descriptor: gunicorn begins where that stands.
+
+    uWSGI begins at the file's start, whatever part is meant; mod_wsgi wants a ``tell``. By ``read`` both are right.
+    """
+    return str(getattr(environ.get("wsgi.file_wrapper"), "__module__", "")).startswith("gunicorn.")
+
+
 class Readable(Protocol):
     """What a request body is read from."""
 
