@@ -185,6 +185,15 @@ def test_what_is_for_operators_is_not_for_clients(stack: Stack, target: str) -> 
     assert [line for line in stack.gunicorn.log.splitlines() if target in line] == []
 
 
+@pytest.mark.root_only
+def test_what_reads_requests_is_not_root(stack: Stack) -> None:
+    """A proxy that root starts, as systemd does, has workers without root's rights."""
+    if stack.kind in ("nginx", "caddy"):
+        return  # nginx's user is said in Debian's nginx.conf, and Debian starts Caddy as one
+    workers = [pid for pid in stack.proxy.pids() if Path(f"/proc/{pid}").stat().st_uid != 0]
+    assert len(workers) >= 1
+
+
 def test_a_body_that_is_too_large_is_413(stack: Stack) -> None:
     """The client is told so, while it sends what nobody would take."""
     with socket.create_connection(("127.0.0.1", stack.proxy.port), timeout=30) as client:
