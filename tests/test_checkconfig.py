@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from servers import BIN
 
 from wsgicgi import checkconfig
 from wsgicgi.config import PREFIX, load, setting_names
@@ -175,3 +176,15 @@ def test_any_value_is_written_so_that_toml_reads_it_again(value: object) -> None
         return {key: listed(inner) for key, inner in part.items()} if isinstance(part, dict) else part
 
     assert tomllib.loads(f"x = {checkconfig._toml(value)}")["x"] == listed(value)
+
+
+def test_a_reader_that_has_read_enough_is_no_error(tmp_path: Path) -> None:
+    """``wsgicgi-dev check-config | head`` shows no traceback."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [BIN / "wsgicgi-dev", "check-config"]
+    try:
+        found = subprocess.run(command, cwd=tmp_path, stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False)
+    finally:
+        os.close(writing)
+    assert (found.returncode, found.stderr) == (1, b"")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import pytest
 from a2wsgi import WSGIMiddleware
 from asgiref.wsgi import WsgiToAsgi
 from sites import Site
+from werkzeug.serving import make_server
 
 from wsgicgi import create_app
 from wsgicgi.frameworks import keeps, with_paths_as_sent
@@ -66,6 +70,51 @@ def test_slash_that_a_framework_made_up_is_left_out(
     """Where the server has kept the target as it was sent."""
     environ = {"SCRIPT_NAME": paths[0], "PATH_INFO": paths[1]} | ({} if target is None else {name: target})
     assert with_paths_as_sent(environ)["PATH_INFO"] == expected
+
+
+@pytest.mark.parametrize(
+    ("scope", "paths", "expected"),
+    [
+        pytest.param({"raw_path": b"/x/a%2Fb"}, ("/x", "/a/b"), ("/x/a%2Fb?q=1", "/a/b"), id="encoded-slash"),
+        pytest.param({"raw_path": b"/x/%FC"}, ("/x", "/\xef\xbf\xbd"), ("/x/%FC?q=1", "/\xfc"), id="no-utf-8"),
+        pytest.param({"raw_path": b"/x/%C3%BC"}, ("/x", "/\xc3\xbc"), ("/x/%C3%BC?q=1", "/\xc3\xbc"), id="utf-8"),
+        pytest.param(
+            {"raw_path": b"/x/%EF%BF%BD"},
+            ("/x", "/\xef\xbf\xbd"),
+            ("/x/%EF%BF%BD?q=1", "/\xef\xbf\xbd"),
+            id="replacement-character-itself",
+        ),
+        pytest.param({"raw_path": b"/x/y"}, ("/x", "/z"), (None, "/z"), id="path-was-changed"),
+        pytest.param({"raw_path": b"/x/%FC"}, ("/y", "/\xef\xbf\xbd"), (None, "/\xef\xbf\xbd"), id="mount-was-changed"),
+        pytest.param({"raw_path": None}, ("/x", "/y"), (None, "/y"), id="server-without-it"),
+    ],
+)
+def test_target_below_a2wsgi_is_as_it_was_sent(
+    scope: dict[str, Any], paths: tuple[str, str], expected: tuple[str | None, str]
+) -> None:
+    """ASGI's raw_path is the client's; its path is decoded, as UTF-8."""
+    environ = {"SCRIPT_NAME": paths[0], "PATH_INFO": paths[1], "QUERY_STRING": "q=1", "asgi.scope": scope}
+    sent = with_paths_as_sent(environ)
+    assert (sent.get("REQUEST_URI"), sent["PATH_INFO"]) == expected
+    assert with_paths_as_sent(sent) == sent
+
+
+def test_file_whose_name_is_no_utf_8_is_found_behind_werkzeugs_server(tmp_path: Path) -> None:
+    """It puts U+FFFD for such bytes into PATH_INFO, and keeps the target."""
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xfc.txt")).write_text("found")
+    server = make_server("127.0.0.1", 0, create_app(tmp_path), threaded=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        connection.request("GET", "/%FC.txt")
+        response = connection.getresponse()
+        assert (response.status, response.read()) == (200, b"found")
+        connection.close()
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def test_a_lists_append_keeps_and_a_servers_write_does_not() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import os
 import pwd
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,9 @@ from pathlib import Path
 import pytest
 from servers import Server, living, running, serving, steps, wait_until
 from sites import Site
+from werkzeug.test import EnvironBuilder, run_wsgi_app
+
+from wsgicgi import create_app
 
 CT = "printf 'Content-Type: text/plain\\n\\n'"
 SERVERS = ("gunicorn", "waitress")
@@ -165,6 +170,29 @@ def test_what_the_scripts_user_may_not_run_is_403_with_the_reason(public_site: S
         assert server.get("/cgi-bin/x")[0].status == 403
         verb = "run" if what == "file" else "enter"
         wait_until(lambda: f"nobody may not {verb} {(public_site.directory / 'cgi-bin')}" in server.log, "the reason")
+        mode = "chmod 755" if what == "file" else "chmod o+x"
+        assert f"run_as says whom scripts run as. Try: {mode} {public_site.directory / 'cgi-bin'}" in server.log
+
+
+@pytest.mark.root_only
+def test_interpreter_in_a_closed_directory_is_told_with_the_directory(public_site: Site) -> None:
+    """A virtual environment of root's is a link into root's home, which nobody may enter."""
+    closed = public_site.directory / "closed"
+    closed.mkdir(mode=0o700)
+    shutil.copy("/bin/true", closed)
+    (public_site.directory / "python").symlink_to(closed / "true")
+    public_site.file("cgi-bin/x", f"#!{public_site.directory}/python\n", 0o755)
+    errors = io.StringIO()
+    environ = EnvironBuilder("/cgi-bin/x", errors_stream=errors).get_environ() | {"wsgicgi.debug": True}
+    app = create_app(public_site.directory, run_as="nobody")
+    try:
+        body, status, _ = run_wsgi_app(app, environ, buffered=True)
+        page = b"".join(body).decode()
+    finally:
+        app.close()
+    assert status.startswith("403 ")
+    assert f"directory {closed} may not be searched by everyone" in errors.getvalue()
+    assert f"chmod o+x {closed}" in page
 
 
 @pytest.mark.root_only

@@ -215,6 +215,14 @@ def test_script_sees_the_mount_point_in_its_name(stack: Stack) -> None:
     assert environ["REMOTE_ADDR"] == "127.0.0.1"
 
 
+def test_target_is_as_the_client_wrote_it(stack: Stack) -> None:
+    """Programs with routes of their own take REQUEST_URI apart, where an encoded slash is none."""
+    path = "/cgi-bin/report.py/a%2Fb/%20c?x=%2F%20"
+    response, body = stack.get(path)
+    assert response.status == 200
+    assert json.loads(body)["environ"]["REQUEST_URI"] == stack.mount + path
+
+
 def test_links_of_a_listing_lead_to_what_they_name(stack: Stack) -> None:
     """From the mount point down to the last file, with names that must be encoded."""
     base = f"{stack.server.url}{MOUNT}/"

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import select
 import socket
+import sys
 import threading
+import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from typing import Any
 import pytest
 import servers
 
+from wsgicgi import ConfigError, create_app
 from wsgicgi.server import body_input, has_sibling_processes, threads
 
 SHOWN = [
@@ -142,3 +146,12 @@ def test_other_servers_bodies_are_read_as_they_are(environ: dict[str, Any]) -> N
     """What looks otherwise is left alone."""
     stream = io.BytesIO(b"x")
     assert body_input({**environ, "wsgi.input": stream}) is stream
+
+
+def test_eventlet_is_told_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its monkey_patch() leaves no select.poll: each script would be a traceback for the client."""
+    monkeypatch.setitem(sys.modules, "eventlet", types.ModuleType("eventlet"))
+    create_app(tmp_path).close()  # it is only imported
+    monkeypatch.delattr(select, "poll")
+    with pytest.raises(ConfigError, match=r"^eventlet has taken select\.poll away.*: serve this with gunicorn's"):
+        create_app(tmp_path)

@@ -8,6 +8,7 @@ import socket
 import stat
 import sys
 from pathlib import Path
+from typing import Any
 from wsgiref.validate import validator
 
 import pytest
@@ -113,6 +114,19 @@ def test_large_file_arrives_whole_and_in_part(server: Server, site: Site) -> Non
     assert hashlib.sha256(body).digest() == hashlib.sha256(data).digest()
     _, body = server.get("/large.bin", headers={"Range": f"bytes={5 << 20}-{20 << 20}"})
     assert hashlib.sha256(body).digest() == hashlib.sha256(data[5 << 20 : (20 << 20) + 1]).digest()
+
+
+def test_a_server_that_sends_files_from_their_start_is_not_given_the_descriptor(site: Site) -> None:
+    """uWSGI's wrapper takes a descriptor for the whole file; mod_wsgi's fails without a ``tell``."""
+    site.file("letters.txt", "abcdefghijklmnopqrstuvwxyz")
+
+    def wrapper(file: Any, size: int) -> list[bytes]:
+        data = os.pread(file.fileno(), 26, 0) if hasattr(file, "fileno") else file.read(size)
+        file.close()
+        return [data]
+
+    app = TestApp(create_app(site.directory), extra_environ={"wsgi.file_wrapper": wrapper})
+    assert app.get("/letters.txt", headers={"Range": "bytes=2-4"}, status=206).body == b"cde"
 
 
 def test_directory_without_slash_is_redirected_with_its_query(app: TestApp, site: Site) -> None:

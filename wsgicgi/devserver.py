@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import errno
 import logging
+import os
 import re
 import signal
 import socket
@@ -73,11 +74,22 @@ SUBCOMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 }
 
 
+def _subcommand(name: str, words: Sequence[str]) -> int:
+    """Run one, whose reader may leave before its end, as ``head`` does."""
+    try:
+        status = SUBCOMMANDS[name](words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would complain again at its end
+        return 1
+    return status
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; gives its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words and words[0] in SUBCOMMANDS:
-        return SUBCOMMANDS[words[0]](words[1:])
+        return _subcommand(words[0], words[1:])
     options = _parser().parse_args(words)
     try:
         settings = _settings(options)

@@ -18,6 +18,7 @@ from .filebody import BLOCK, Part, Parts
 from .paths import shown
 from .ranges import multipart
 from .representation import Representation, Resource
+from .server import sends_by_descriptor
 from .variants import preferred
 
 if TYPE_CHECKING:
@@ -158,7 +159,10 @@ class _Sending:
     def _wrap(self, opened: IO[bytes], start: int, stop: int) -> Iterable[bytes]:
         # Any: servers' own classes
         wrap: Callable[[Any, int], Iterable[bytes]] = self._environ.get("wsgi.file_wrapper", FileWrapper)
-        return wrap(Part(opened, start=start, stop=stop, log_cut=self._log_cut), BLOCK)
+        part = Part(opened, start=start, stop=stop, log_cut=self._log_cut)
+        if sends_by_descriptor(self._environ):
+            part.show_descriptor()
+        return wrap(part, BLOCK)
 
     def _log_cut(self) -> None:
         log(self._environ, f"{shown(self._path)}: {self._chosen.file} has become shorter while it was sent")

@@ -40,9 +40,12 @@ class Part:
         self._position = start
         self._log_cut = log_cut
         self._is_cut = False
-        self.fileno = file.fileno
         if start:
             file.seek(start)
+
+    def show_descriptor(self) -> None:
+        """Let the server have ``fileno``, and with it send the file by itself."""
+        self.fileno = self._file.fileno
 
     def read(self, size: int = -1) -> bytes:
         """Read on, at most up to the part's end."""

@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
+#: U+FFFD in UTF-8, shown as latin-1: what stands for bytes that are no UTF-8.
+_LOST = "\xef\xbf\xbd"
+
 
 def with_paths_as_sent(environ: WSGIEnvironment) -> WSGIEnvironment:
     """A request whose SCRIPT_NAME and PATH_INFO are what PEP 3333 wants, where a framework has made others of them.
@@ -24,6 +27,10 @@ def with_paths_as_sent(environ: WSGIEnvironment) -> WSGIEnvironment:
     """
     if environ.get("bottle.raw_path"):
         environ = _undo_bottle(environ)
+    if "asgi.scope" in environ:
+        environ = _with_target_of_asgi(environ)
+    if _LOST in environ.get("PATH_INFO", ""):
+        environ = _with_bytes_as_sent(environ)
     if environ.get("PATH_INFO") == "/" and environ.get("SCRIPT_NAME"):
         return _without_made_up_slash(environ)
     return environ
@@ -51,14 +58,55 @@ def _undo_bottle(environ: WSGIEnvironment) -> WSGIEnvironment:
     }
 
 
+def _with_target_of_asgi(environ: WSGIEnvironment) -> WSGIEnvironment:
+    """Give a request the REQUEST_URI that a2wsgi leaves out; ``raw_path`` is the path as it was sent (ASGI 3).
+
+    It is of use only where nobody has changed the path since.
+    """
+    raw_path = environ["asgi.scope"].get("raw_path")
+    if not isinstance(raw_path, bytes) or _target(environ):
+        return environ
+    path, query = raw_path.decode("latin-1"), environ.get("QUERY_STRING", "")
+    if _whole(environ) not in (_decoded(path), _decoded_as_text(path)):
+        return environ
+    return {**environ, "REQUEST_URI": f"{path}?{query}" if query else path}
+
+
+def _with_bytes_as_sent(environ: WSGIEnvironment) -> WSGIEnvironment:
+    """Give a path its bytes again where they are no UTF-8: Werkzeug's server and those of ASGI put U+FFFD for them."""
+    path = _target(environ).partition("?")[0]
+    mount = environ.get("SCRIPT_NAME", "")
+    decoded = _decoded(path)
+    if _whole(environ) != _decoded_as_text(path) or not decoded.startswith(mount):
+        return environ
+    return {**environ, "PATH_INFO": decoded.removeprefix(mount)}
+
+
+def _whole(environ: WSGIEnvironment) -> str:
+    return str(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""))
+
+
+def _target(environ: WSGIEnvironment) -> str:
+    return str(environ.get("REQUEST_URI") or environ.get("RAW_URI") or "")
+
+
+def _decoded(path: str) -> str:
+    """The bytes that a path of a URL stands for, as latin-1 (PEP 3333)."""
+    return urllib.parse.unquote_to_bytes(path.encode("latin-1", "replace")).decode("latin-1")
+
+
+def _decoded_as_text(path: str) -> str:
+    """The same where it was taken for UTF-8 in between."""
+    return _native(urllib.parse.unquote(path))
+
+
 def _without_made_up_slash(environ: WSGIEnvironment) -> WSGIEnvironment:
     """Leave out a PATH_INFO that the client did not send.
 
     Bottle and Pyramid make "/" of nothing. A directory would be shown at the mount point itself, where its relative
     links lead elsewhere; without that slash the client is told to go where it has one.
     """
-    target = str(environ.get("REQUEST_URI") or environ.get("RAW_URI") or "")
-    path = urllib.parse.unquote_to_bytes(target.partition("?")[0].encode("latin-1", "replace")).decode("latin-1")
+    path = _decoded(_target(environ).partition("?")[0])
     return {**environ, "PATH_INFO": ""} if path == environ["SCRIPT_NAME"] else environ
 
 

@@ -50,7 +50,7 @@ from .paths import Script, is_python, shown
 from .pipes import watch
 from .response import HeadParser, Kind, ResponseHead
 from .runners import RUNNERS, Execution, IdentityRefused, Invocation, Runner
-from .server import keeps_answers
+from .server import check_polling, keeps_answers
 from .terms import AllTerms, Terms
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ class Gateway:
         cwd: str | None = None,
         software: str = SOFTWARE,
     ) -> None:
+        check_polling()
         self._runners: dict[str, Runner] = {}  # by name; an object that was given starts all scripts
         if runner is None or isinstance(runner, str):
             names = {config.runner, *(section.settings.get("runner", config.runner) for section in config.scripts)}
@@ -326,8 +327,8 @@ class Gateway:
             raise CannotChangeIdentity(f"{url}: cannot run as {who}: {error.strerror}; nothing was run") from None
         except OSError as error:
             if error.errno == errno.EACCES and invocation.identity is not None:
-                what = f"enter {error.filename}" if error.filename else f"run {script.command[0]}"
-                raise ScriptForbidden(f"{url}: {identity.name(invocation.identity)} may not {what}") from None
+                verb, place = ("enter", str(error.filename)) if error.filename else ("run", script.command[0])
+                raise ScriptForbidden(f"{url}: {inquiry.conclude_forbidden(verb, place)}") from None
             if error.errno == errno.E2BIG:
                 raise MetavarsTooLarge(f"{url:.200}: the URL and fields do not fit into an environment") from None
             if error.errno in NO_RESOURCES:

@@ -185,6 +185,13 @@ class Inquiry:
         self.environ["wsgicgi.diagnosis"] = self.diagnosis
         return self.diagnosis
 
+    def conclude_forbidden(self, verb: str, place: str) -> Diagnosis:
+        """Find out what keeps whom the script was to run as from a directory or a file."""
+        first_line = self.evidence(Fault.START, "").shebang.split() or [""]
+        self.diagnosis = diagnosis.why_not_allowed(identity.name(self.invocation.identity), verb, place, first_line[0])
+        self.environ["wsgicgi.diagnosis"] = self.diagnosis
+        return self.diagnosis
+
     def looks_dying(self) -> bool:
         """Whether what is on standard error so far is what scripts write when they die."""
         if self.exchange is None or not self.exchange.stderr_tail:

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import io
+import select
 import signal
+import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .errors import ConfigError
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
+
+
+def check_polling() -> None:
+    """Look at start whether scripts can be run in this process.
+
+    Raises:
+        ConfigError: They cannot.
+    """
+    if "eventlet" in sys.modules and sys.platform != "win32" and not hasattr(select, "poll"):
+        raise ConfigError(
+            "eventlet has taken select.poll away, without which no script runs: "
+            "serve this with gunicorn's gthread or gevent workers, or with waitress"
+        )
 
 
 def threads(environ: WSGIEnvironment) -> int | None:
@@ -48,6 +65,14 @@ def keeps_answers(environ: WSGIEnvironment) -> bool:
     It has them in memory several times while it adds to them: the larger the pieces, the more.
     """
     return "waitress.client_disconnected" in environ
+
+
+def sends_by_descriptor(environ: WSGIEnvironment) -> bool:
+    """Whether a server's ``wsgi.file_wrapper`` may see a file's descriptor: gunicorn begins where that stands.
+
+    uWSGI begins at the file's start, whatever part is meant; mod_wsgi wants a ``tell``. By ``read`` both are right.
+    """
+    return str(getattr(environ.get("wsgi.file_wrapper"), "__module__", "")).startswith("gunicorn.")
 
 
 class Readable(Protocol):

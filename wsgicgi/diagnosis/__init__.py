@@ -27,6 +27,7 @@ __all__ = [
     "look_at",
     "own_user",
     "source_of",
+    "why_not_allowed",
     "why_not_executable",
 ]
 
@@ -64,6 +65,27 @@ def why_not_executable(file: str) -> Diagnosis:
             user=own_user(),
         )
     )
+
+
+def why_not_allowed(user: str, verb: str, place: str, program: str = "") -> Diagnosis:
+    """What keeps the user whom scripts run as from a directory or a file.
+
+    Args:
+        user: That user's name.
+        verb: What was tried: "enter", a directory, or "run", a file.
+        place: What it was tried with.
+        program: What is to run a script, by its first line, or "".
+    """
+    what, command = f"{user} may not {verb} {place}", ""
+    for path in (os.path.join(place, "*") if verb == "enter" else place, program):
+        file = look_at(os.path.realpath(path))
+        evidence = Evidence(fault=Fault.START, file=file, command=(file.path,), errno=errno.EACCES)
+        found = first((start.closed_directory, start.not_executable), evidence) if path and file.mode else None
+        if found is not None:
+            what, command = f"{what}: {found.what.removeprefix('Permission denied: ')}", found.command
+            break
+    remedy = "The setting run_as says whom scripts run as."
+    return Diagnosis(rule="not-allowed", what=what, file=place, remedy=remedy, command=command)
 
 
 def explain_shell(evidence: Evidence) -> Diagnosis | None:
