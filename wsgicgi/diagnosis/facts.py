@@ -220,7 +220,7 @@ def perl_has_debian_package_names() -> bool:
 def _states(pid: str) -> set[str]:
     """The states of a process's threads."""
     return {
-        Path(f"/proc/{pid}/task/{thread}/stat").read_text().rpartition(")")[2].split()[0]
+        Path(f"/proc/{pid}/task/{thread}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
         for thread in os.listdir(f"/proc/{pid}/task")
     }
 
@@ -236,7 +236,7 @@ def activity(group: int) -> Activity | None:
         return None
     for name in names:
         try:
-            words = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
+            words = Path(f"/proc/{name}/stat").read_text(errors="replace").rpartition(")")[2].split()
             if int(words[2]) != group and name != str(group):
                 continue
             ticks += sum(map(int, words[11:15]))
