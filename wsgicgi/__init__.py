@@ -25,11 +25,12 @@ A module imports only from the layers below its own:
     < paths conditional < filecache filebody < metavars diagnosis representation client forwarded server runners
     < body identity pipes privatefiles < slots exchange tally < admission < terms inquiry metrics
     < debug_page health observation < operating fileanswer resources < gateway static framing < errorpages middleware
-    < app connection < handler journal < accesslog panel run < recording < replay check checkconfig
+    < app connection < handlerpaths < handler journal < accesslog panel run < recording < replay check checkconfig
     < compress < devserver testing presets pastedeploy django
 
 Only ``runners`` starts processes; only ``exchange`` (with ``pipes`` and ``body``) moves bytes to and from a script;
-only ``paths``, ``static`` and ``handler`` look for files to serve; only ``config`` reads settings from the environment.
+only ``paths``, ``static`` and ``handler`` (with ``handlerpaths``) look for files to serve; only ``config`` reads
+settings from the environment.
 What frameworks around us do to requests, ``frameworks`` knows; ``presets`` has settings for well-known programs.
 Why a script failed is found by ``diagnosis``; ``inquiry`` keeps what is known of a run for it, and writes the log.
 What operators ask for (health, metrics, request ids, JSON in the log) is in ``operating``, which stands before the
