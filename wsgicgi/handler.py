@@ -47,7 +47,6 @@ from .runners import RUNNERS, Runner
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-_WINDOWS = sys.platform == "win32"
 __all__ = ["CGIHTTPRequestHandler", "executable", "nobody_uid", "test"]
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^`|~0-9A-Za-z]+")  # without "_", by which "A_B" could stand for "A-B"
