@@ -30,7 +30,10 @@ _ENV = ("/usr/bin/env", "/bin/env")
 _LOUD = ("PYTHONINSPECT", "PYTHONVERBOSE", "PYTHONDEBUG", "PYTHONPROFILEIMPORTTIME", "PYTHONDUMPREFS")
 # Words of a script that may change where its modules come from. One that only reads it loses little by being taken for
 # one that does, while another's module in the place of its own would be wrong.
-_OWN_PATH = re.compile(rb"\bsys\.path\b|\bpath\.(?:append|extend|insert)\b|\bfrom\s+sys\s+import\b|\baddsitedir\b")
+_OWN_PATH = re.compile(
+    rb"\bsys\.path\b|\bpath\.(?:append|extend|insert)\b|\baddsitedir\b"
+    rb"|\bfrom\s+sys\s+import\b(?:\s*\([^)]*|[^\n]*)(?:\bpath\b|\*)"
+)
 _OF_A_REQUEST = re.compile(
     r"AUTH_TYPE|CGI_RUN_ID|CONTENT_(LENGTH|TYPE)|DOCUMENT_ROOT|GATEWAY_INTERFACE|HTTPS|HTTP_.*|PATH_(INFO|TRANSLATED)|QUERY_STRING"
     r"|REDIRECT_.*|REMOTE_.*|REQUEST_.*|SCRIPT_.*|SERVER_.*|SSL_.*|UNIQUE_ID"
