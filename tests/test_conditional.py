@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from wsgicgi.conditional import Selection, decide, select, unless_known
-from wsgicgi.response import Kind, ResponseHead
+from wsgicgi.conditional import Selection, decide, select
 
 ETAG = "abc-64"
 MODIFIED = datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC)
@@ -115,52 +114,6 @@ def test_a_condition_decides_between_the_file_and_no_file(
 def test_conditions_are_asked_in_their_order(fields: dict[str, str], expected: Selection) -> None:
     """If-Match, else If-Unmodified-Since; If-None-Match, else If-Modified-Since; then If-Range (RFC 9110 13.2.2)."""
     assert selected(**fields) == expected
-
-
-# -- scripts
-
-TAG, DATE = ("ETag", '"abc-64"'), ("Last-Modified", SAME)
-
-
-@pytest.mark.parametrize(
-    ("fields", "described", "is_known"),
-    [
-        pytest.param({}, (TAG, DATE), False, id="none"),
-        pytest.param({"if_none_match": '"other", W/"abc-64"'}, (TAG,), True, id="if-none-match-same"),
-        pytest.param({"if_none_match": '"abc-64"'}, (("etag", 'W/"abc-64"'),), True, id="if-none-match-weak"),
-        pytest.param({"if_none_match": '"other"', "if_modified_since": SAME}, (TAG, DATE), False, id="tag-goes-first"),
-        pytest.param({"if_none_match": '"abc-64"'}, (DATE,), False, id="if-none-match-of-no-tag"),
-        pytest.param({"if_modified_since": SAME}, (DATE,), True, id="if-modified-since-same"),
-        pytest.param({"if_modified_since": AFTER}, (DATE,), True, id="if-modified-since-after"),
-        pytest.param({"if_modified_since": BEFORE}, (DATE,), False, id="if-modified-since-before"),
-        pytest.param({"if_modified_since": "yesterday"}, (DATE,), False, id="if-modified-since-no-date"),
-        pytest.param({"if_modified_since": SAME}, (TAG,), False, id="if-modified-since-of-no-date"),
-        pytest.param({"if_modified_since": SAME}, (("Last-Modified", "yesterday"),), False, id="last-modified-no-date"),
-        pytest.param({"if_modified_since": SAME, "method": "HEAD"}, (DATE,), True, id="head"),
-        pytest.param({"if_modified_since": SAME, "method": "POST"}, (DATE,), False, id="post"),
-    ],
-)
-def test_script_that_describes_what_the_client_has_gets_a_304_out(
-    fields: dict[str, str], described: tuple[tuple[str, str], ...], is_known: bool
-) -> None:
-    """With all fields that a 304 has (RFC 9110 sections 13.1.2, 13.1.3 and 15.4.5); the body's own are left out."""
-    environ = {"REQUEST_METHOD": fields.get("method", "GET")}
-    environ.update({f"HTTP_{name.upper()}": value for name, value in fields.items() if name != "method"})
-    given = {"kind": Kind.DOCUMENT, "status": 200, "reason": "OK", "content_length": 3}
-    head = ResponseHead(**given, fields=(("Content-Type", "text/plain"), *described, ("Vary", "Cookie")))  # type: ignore[arg-type]
-    expected = head
-    if is_known:
-        given = {"kind": Kind.DOCUMENT, "status": 304, "reason": "Not Modified"}
-        expected = ResponseHead(**given, fields=(*described, ("Vary", "Cookie")))  # type: ignore[arg-type]
-    assert unless_known(environ, head) == expected
-
-
-@pytest.mark.parametrize("change", [{"has_own_status": True}, {"kind": Kind.CLIENT_REDIRECT, "status": 302}])
-def test_script_that_tells_its_status_keeps_it(change: dict[str, Any]) -> None:
-    """It may have looked at the conditions itself; Apache does the same."""
-    given: dict[str, Any] = {"kind": Kind.DOCUMENT, "status": 200, "reason": "OK", "fields": (TAG,), **change}
-    head = ResponseHead(**given)
-    assert unless_known({"REQUEST_METHOD": "GET", "HTTP_IF_NONE_MATCH": '"abc-64"'}, head) == head
 
 
 # -- dates

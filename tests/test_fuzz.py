@@ -316,6 +316,9 @@ class Recorded:
     def wait(self, timeout: float | None) -> ExitStatus:
         return ExitStatus()
 
+    def told(self) -> None:
+        pass
+
     def terminate(self) -> ExitStatus:
         return ExitStatus()
 

@@ -173,19 +173,6 @@ def test_no_content_type_is_made_up(server: Server) -> None:
     assert "Content-Type" not in response.headers
 
 
-def test_answer_that_the_client_has_is_a_304(server: Server, site: Site) -> None:
-    """By what the script says of it, where it leaves the status to the server (RFC 9110 section 13.1.3)."""
-    date = "Sun, 06 Nov 1994 08:49:37 GMT"
-    describe = "echo Content-Type: text/plain; echo 'Last-Modified: Sun Nov  6 08:49:37 1994'"
-    site.sh("described.sh", f"{describe}; echo; echo text")
-    site.sh("told.sh", f"{describe}; echo Status: 200; echo; echo text")
-    response, body = server.get("/cgi-bin/described.sh")
-    assert (response.status, response.getheader("Last-Modified"), body) == (200, date, b"text\n")
-    for name, status, expected in (("described.sh", 304, b""), ("told.sh", 200, b"text\n")):
-        response, body = server.get(f"/cgi-bin/{name}", headers={"If-Modified-Since": date})
-        assert (response.status, response.getheader("Last-Modified"), body) == (status, date, expected)
-
-
 def test_local_redirect_is_answered_by_what_it_names(server: Server, site: Site) -> None:
     """RFC 3875 section 6.2.2: a file, or a script with extra path and query; the client does not notice."""
     site.file("page.txt", "the page")

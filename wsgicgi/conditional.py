@@ -1,28 +1,23 @@
-"""Conditional and range requests: what of a file a request should get, and whether it needs a script's answer. No I/O.
+"""Conditional and range requests for a file: what of it a request should get (RFC 9110 sections 13 and 14). No I/O.
 
-The header fields are parsed by werkzeug, several ranges by ``ranges``; the order of the decisions is that of RFC 9110
-section 13.2.2. The two requests that come all day, one without any of these fields and one of a browser that has the
-file, are decided without parsing anything.
+The header fields are parsed by werkzeug, several ranges by ``ranges``; the order of the decisions is that of section
+13.2.2. The two requests that come all day, one without any of these fields and one of a browser that has the file, are
+decided without parsing anything.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from werkzeug.http import parse_date, parse_etags, parse_range_header, unquote_etag
+from werkzeug.http import parse_date, parse_etags, parse_range_header
 
 from .ranges import parse_ranges
-from .response import Kind, ResponseHead
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
-
-# Fields of a script's answer that tell of the body, which a 304 has not (RFC 9110 section 15.4.5).
-_OF_A_BODY = {"content-type", "content-encoding", "content-language", "content-range", "content-disposition"}
 
 _QUOTED_TAG = re.compile(r'"([^"]*)"')
 
@@ -87,29 +82,6 @@ def decide(environ: WSGIEnvironment, *, etag: str, modified: datetime, size: int
     if _is_not_modified(environ, etag, modified):
         return Selection(status=304, start=0, stop=0)
     return _range(environ, etag, modified, size)
-
-
-def unless_known(environ: WSGIEnvironment, head: ResponseHead) -> ResponseHead:
-    """The head of a script's answer; that of a 304 where the client says that it has just this.
-
-    As Apache has it, only where the script leaves the status to us: one that tells it has looked at the conditions, or
-    does not want that.
-    """
-    if "HTTP_IF_NONE_MATCH" not in environ and "HTTP_IF_MODIFIED_SINCE" not in environ:
-        return head
-    if head.has_own_status or head.kind is not Kind.DOCUMENT or environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-        return head
-    described = {name.lower(): value for name, value in head.fields}
-    etag, _ = unquote_etag(described.get("etag"))
-    modified = _date(described.get("last-modified"))
-    if "HTTP_IF_NONE_MATCH" in environ:
-        is_known = etag is not None and parse_etags(environ["HTTP_IF_NONE_MATCH"]).contains_weak(etag)
-    else:
-        is_known = modified is not None and _is_not_modified(environ, "", modified)
-    if not is_known:
-        return head
-    fields = tuple((name, value) for name, value in head.fields if name.lower() not in _OF_A_BODY)
-    return dataclasses.replace(head, status=304, reason="Not Modified", fields=fields, content_length=None)
 
 
 def _fails_precondition(environ: WSGIEnvironment, etag: str, modified: datetime) -> bool:

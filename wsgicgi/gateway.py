@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from . import __version__, body, debug_page, diagnosis, identity, metavars
 from .admission import Admission, admit
 from .client import presence
-from .conditional import unless_known
 from .config import Config
 from .diagnosis import Fault, has_shebang
 from .errors import (
@@ -218,7 +217,7 @@ class Gateway:
         run.begin()
         try:
             parser = HeadParser(max_bytes=config.max_header_bytes, nph=script.is_nph)
-            head = unless_known(environ, exchange.read_head(parser))
+            head = exchange.read_head(parser)
             run.begin_answer(is_redirect=head.kind is Kind.LOCAL_REDIRECT)
             length = None
             if head.kind is not Kind.LOCAL_REDIRECT:

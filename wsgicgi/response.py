@@ -9,7 +9,7 @@ import email.utils
 import functools
 import http
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
 from .errors import BadScriptOutput, ScriptExceeded
@@ -65,7 +65,6 @@ class ResponseHead:
         fields: Header fields for the client in their order, as native strings; without Content-Length.
         location: The path and query of a local redirect.
         content_length: Bytes of body that the script announced, where it makes sense.
-        has_own_status: The script has said which status it is.
     """
 
     kind: Kind
@@ -74,7 +73,6 @@ class ResponseHead:
     fields: tuple[tuple[str, str], ...]
     location: str = ""
     content_length: int | None = None
-    has_own_status: bool = field(default=False, compare=False)
 
     @property
     def status_line(self) -> str:
@@ -208,7 +206,6 @@ def _head(fields: list[tuple[str, str]], status: tuple[int, str] | None) -> Resp
         fields=(*forwarded, *others),
         location=location if kind is Kind.LOCAL_REDIRECT else "",
         content_length=_content_length(lengths),
-        has_own_status=status is not None,
     )
 
 
