@@ -233,14 +233,23 @@ def test_out_of_descriptors_is_503_and_recovers(site: Site, tmp_path: Path) -> N
     limit += "os.execv(sys.argv[1], sys.argv[1:])"
     go_on = tmp_path / "go-on"
     with under([sys.executable, "-c", limit], site, tmp_path / "log", "--keep-alive", "0") as server, as_before(server):
+        connections = [server.connection() for _ in range(8)]
+        before = state(server)["descriptors"]
+        for connection in connections:
+            connection.connect()
+        # the server has all of them before the first script: none waits for a descriptor that no script gives back
+        wait_until(lambda: state(server)["descriptors"] >= before + 8, "all are accepted")
 
         def ask(i: int) -> tuple[int, str | None]:
             target = steps(["touch", str(tmp_path / f"began-{i}")], ["wait_for", str(go_on)], ["out", CT])
-            try:
-                response, _ = server.get(target)
-            except (http.client.RemoteDisconnected, ConnectionResetError):
-                return 0, None  # gunicorn itself found no descriptor
-            return response.status, response.headers["Retry-After"]
+            with contextlib.closing(connections[i]) as connection:
+                try:
+                    connection.request("GET", target)
+                    response = connection.getresponse()
+                    response.read()
+                except (http.client.RemoteDisconnected, ConnectionResetError):
+                    return 0, None  # gunicorn itself found no descriptor
+                return response.status, response.headers["Retry-After"]
 
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             asked = [pool.submit(ask, i) for i in range(8)]
