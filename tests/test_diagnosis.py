@@ -225,6 +225,7 @@ PYTHON = [
     py("python-no-body", "import os\nint(os.environ.get('CONTENT_LENGTH'))\n", "this request has no body", line=3),
     py("python-no-variable", "import os\nos.environ['HTTP_AUTHORIZATION']\n", "pass_authorization"),
     py("python-no-variable", "import os\nos.environ['HTTP_REFERER']\n", "HTTP_REFERER is not set in this request"),
+    py("python-no-variable", "import os\nos.environ['PATH_INFO']\n", "Write os.environ.get('PATH_INFO', '')"),
     py("python-no-variable", "import os\nos.environ['DB_PASSWORD']\n", "the variable 'DB_PASSWORD' is not set"),
     py("python-no-field", "form = {}\nprint(form['name'])\n", "the request has no field 'name'", line=3),
     py("python-input", "name = input()\n", "it asks for input(), and a request has no keyboard", line=2),

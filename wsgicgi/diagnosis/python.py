@@ -437,7 +437,7 @@ _TABLE = (
     ),
     Row(
         rule="python-no-variable",
-        pattern=r"^KeyError: '(?P<name>HTTP_[A-Z_]+|REMOTE_USER|CONTENT_TYPE|PATH_TRANSLATED|HTTPS)'",
+        pattern=r"^KeyError: '(?P<name>HTTP_[A-Z_]+|REMOTE_USER|CONTENT_TYPE|PATH_INFO|PATH_TRANSLATED|HTTPS)'",
         what="the variable {name} is not set in this request",
         remedy="Write os.environ.get('{name}', '').",
     ),
