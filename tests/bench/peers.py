@@ -459,6 +459,8 @@ PEERS: Mapping[str, Builder] = {
     "uwsgi": _uwsgi,
     "go": _go,
     "http.server": _http_server,
+    "gunicorn-popen": functools.partial(gunicorn, app="least:popen"),
+    "gunicorn-posix_spawn": functools.partial(gunicorn, app="least:posix_spawn"),
     "nginx": _nginx_alone,
     "whitenoise": _files_app("whitenoise", "whitenoise"),
     "shareddata": _files_app("werkzeug", "shared_data"),
