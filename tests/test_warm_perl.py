@@ -443,6 +443,36 @@ def test_module_that_needs_one_that_needs_it_is_left_to_its_users(
     assert run_warm(own, write(directory / "script.pl", "use First; print $First::copy;"), **more)[0] == "copied"
 
 
+@pytest.mark.parametrize(
+    ("text", "is_kept"),
+    [
+        ("use First; print $First::copy;", True),
+        ("=pod\n\nnot Second\n\n=cut\n\nuse First; print $First::copy;\n__END__\nnot Second", True),
+        ("print First->can('x') ? '' : eval { require First } && $First::copy;", True),
+        ("use First; use Second; print $First::copy;", False),
+        ("my $name = 'Fir' . 'st.pm'; require $name; print $First::copy;", False),
+    ],
+    ids=["first", "documentation", "run-time", "both", "hidden"],
+)
+def test_module_of_a_circle_is_kept_where_it_is_seen_to_be_the_first(
+    text: str, is_kept: bool, own: WarmRunner, directory: Path, tmp_path: Path
+) -> None:
+    """In the files that the script has loaded, and its own; CGI.pm loads HTML::Entities, which needs HTML::Parser."""
+    library = tmp_path / "lib"
+    library.mkdir()
+    (library / "First.pm").write_text("package First; use Second; our $copy = $Second::value // 'none'; 1;\n")
+    (library / "Second.pm").write_text("package Second; require First; our $value = 'copied'; 1;\n")
+    variables = {"PERL5LIB": str(library)}
+    script = write(directory / "script.pl", text)
+    other = write(directory / "other.pl", "use Text::Wrap; print 'done';")
+
+    assert run_warm(own, script, metavars=variables)[0] == "copied"
+    assert run_warm(own, other, metavars=variables)[0] == "done"
+    until(lambda: "Text/Wrap.pm" in loaded(own, directory, metavars=variables), "what came later is learned")
+    assert ("First.pm" in loaded(own, directory, metavars=variables)) is is_kept
+    assert run_warm(own, script, metavars=variables)[0] == "copied"
+
+
 def test_module_that_reads_a_variable_is_for_scripts_that_have_it_so(
     own: WarmRunner, directory: Path, tmp_path: Path
 ) -> None:

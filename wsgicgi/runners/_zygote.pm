@@ -364,7 +364,7 @@ sub fingerprint {
 # Load modules in a process of its own first, up to one that must not be: tell of each in turn what is wrong with it, if
 # anything is, and which variables it reads.
 sub tried {
-    my @names = @_;
+    my ($files, @names) = @_;
     my ($answers, $its_answers) = new_pipe();
     my $pid = fork;
     return if not defined $pid;
@@ -375,7 +375,7 @@ sub tried {
         no warnings 'once';
         *{'CORE::GLOBAL::require'} = \&noted_require;
         for my $name (@names) {
-            my ($problem, @read) = try_to_load($name);
+            my ($problem, @read) = try_to_load($name, $files);
             my $line = '=' . join("\t", $problem, @read) . "\n";
             call('write', $its_answers, $line, length $line);
             last if length $problem;
@@ -393,25 +393,43 @@ sub tried {
 }
 
 our @loading;          # in a trial: files that are being loaded, each for the one before
-my %is_circular;       # those that were asked for once more before they were done
+my %circles;           # those that were asked for once more before they were done, with all that were loaded meanwhile
 
 sub noted_require {
     my ($file) = @_;
-    $is_circular{$file} = 1 if grep { $_ eq $file } @loading;
+    my ($at) = grep { $loading[$_] eq $file } 0 .. $#loading;
+    $circles{$file}{$_} = 1 for defined $at ? @loading[ $at .. $#loading ] : ();
     local @loading = (@loading, $file);
     return CORE::require($file);
 }
 
+# Whether this one is all of its circle that other files ask for, among them a script's, so that it was the first there.
+sub is_way_in {
+    my ($name, $files) = @_;
+    my $circle = $circles{$name};
+    my %is_asked_for;
+    for my $file (map { $files->{$_} } grep { not $circle->{$_} } keys %$files) {
+        my $text = content($file) // return 0;
+        $text =~ s/^=[a-zA-Z].*?(?:^=cut\b[^\n]*|\z)//gms;
+        $text =~ s/^__(?:END|DATA)__\b.*//ms;
+        for my $other (keys %$circle) {
+            my $module = $other =~ s/\.pm$//r =~ s{/}{::}gr;
+            $is_asked_for{$other} = 1 if $text =~ /\b(?:\Q$module\E\b(?!::)|\Q$other\E\b)/;
+        }
+    }
+    return join(' ', keys %is_asked_for) eq $name;
+}
+
 sub try_to_load {
-    my ($name) = @_;
+    my ($name, $files) = @_;
     my $before = fingerprint();
     my $environment = tie %ENV, '_zygote::Environment', %ENV;
     my $has_loaded_it = require_file($name);
     my $error = $@;
     untie %ENV;
     return cut("does not load: $error") if not $has_loaded_it;
-    # which of them was first decides what they become; it is left to those that use them
-    return CIRCULAR if $is_circular{$name};
+    # which of them was first decides what they become; where that is not sure, it is left to those that use them
+    return CIRCULAR if $circles{$name} and not is_way_in($name, $files);
     my @read = sort keys %{ $environment->{read} };
     my $of_requests = qr/^(?:\*|HTTP_|REQUEST_|QUERY_|PATH_|CONTENT_|SCRIPT_|REMOTE_|REDIRECT_|CGI_RUN_ID|UNIQUE_ID)/;
     my ($of_request) = grep { $_ =~ $of_requests } @read;
@@ -435,11 +453,13 @@ sub require_file {
 
 # Load modules, with the environment of a script that wants them.
 sub load {
-    my ($pairs, @wanted) = @_;
-    my @names = grep { not $INC{$_} and not $refused{$_} } @wanted or return;
+    my ($script, $pairs, @wanted) = @_;
+    my %files = map { my $file = file_of($_); defined $file ? ($_ => $file) : () } @wanted;
+    my @names = grep { $files{$_} and not $INC{$_} and not $refused{$_} } @wanted or return;
+    %files = (%files, (map { $_ => $INC{$_} } grep { defined $INC{$_} and not ref $INC{$_} } keys %INC), '' => $script);
     set_environment($pairs);
     while (@names) {
-        my @told = tried(@names) or last;
+        my @told = tried(\%files, @names) or last;
         load_one(shift @names, @$_) for @told;
         @names = grep { not $INC{$_} } @names;
     }
@@ -499,12 +519,14 @@ sub learn {
     $text =~ s/\0.*//s;
     return if $learns == 2;
     my @names = grep { m{^[A-Za-z_][\w/]*\.pm$} and ($learns or m{^CGI[./]}) } split /\n/, $text;
-    load($script->{environment}, grep { is_of_system($_) } @names);
+    load($script->{path}, $script->{environment}, @names);
 }
 
-sub is_of_system {
+# Where a module is that all scripts can have.
+sub file_of {
     my ($name) = @_;
-    return grep { not ref and m{^/} and -f "$_/$name" } @inc;
+    my ($directory) = grep { not ref and m{^/} and -f "$_/$name" } @inc;
+    return defined $directory ? "$directory/$name" : undef;
 }
 
 # -- scripts
@@ -581,7 +603,7 @@ sub start {
     $frame{environment} = $strings;
     $frame{descriptors} = $descriptors;
     my $records = $descriptors->[3];
-    load($frame{environment}, grep { is_of_system($_) } @preload) if not $has_loaded++;
+    load('/dev/null', $frame{environment}, @preload) if not $has_loaded++;
     if (has_changed()) {
         send_frame('X', 'N');
         record($records, REFUSED, ESTALE, AT_STALE);
@@ -617,6 +639,7 @@ sub fork_script {
     $scripts{ $frame->{number} } = $by_pid{$pid} = {
         number => $frame->{number}, pid => $pid, records => $records, mark => $mark, is_reaped => 0,
         slot => $frame->{slot}, environment => defined $frame->{slot} ? $environment : undef,
+        path => $frame->{argv}[0],
     };
 }
 
