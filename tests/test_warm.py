@@ -451,6 +451,84 @@ def test_a_script_with_modules_elsewhere_gets_these(in_module: bool, venv: Path,
     assert until_warm(warm, script, "learn") == b"its own\n"
 
 
+@pytest.mark.parametrize("place", ["elsewhere", "{directory}/elsewhere", "missing"])
+def test_a_script_with_modules_elsewhere_gets_what_was_learned(place: str, venv: Path, warm: WarmRunner) -> None:
+    """As long as nothing there has the name of a module that is kept: this is looked for with each request."""
+    package(site_packages(venv), "installed", "whose = 'installed'")
+    (venv.parent / "elsewhere").mkdir()
+    package(venv.parent / "elsewhere", "its_own", "")
+    text = "import sys\nthere = [n for n in ('installed', 'its_own', 'csv') if n in sys.modules]\n"
+    text += f"sys.path.insert(0, {place.format(directory=venv.parent)!r})\nimport installed, csv\nfrom contextlib import suppress\n"
+    script = in_venv(venv, text + "with suppress(ImportError): import its_own\nprint(there, installed.whose)")
+    seen = []
+
+    def has_learned() -> bool:
+        seen.append(run(warm, script, Case(text=""), "learn")[0].stdout)
+        return seen[-1] == b"['installed', 'csv'] installed\n"
+
+    wait_until(has_learned, "modules are learned", 60)
+    assert not any(b"its_own" in line for line in seen)
+    if place != "missing":
+        package(venv.parent / "elsewhere", "installed", "whose = 'its own'")
+        assert run(warm, script, Case(text=""), "learn")[0].stdout == b"[] its own\n"
+        assert until_warm(warm, script, "learn") == b"[] its own\n"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "sys.path = sys.path[1:] + [here]",
+        "sys.path.insert(0, sys.path.pop())",
+        "sys.path.append(b'bytes')",
+        "sys.path.append(here + '/archive')",
+        "import os; os.chdir('/'); sys.path.append('tmp')",
+    ],
+    ids=["less", "other-order", "no-text", "archive", "elsewhere"],
+)
+def test_a_script_that_does_more_to_its_path_gets_nothing_that_was_learned(
+    change: str, venv: Path, warm: WarmRunner
+) -> None:
+    """Where its modules come from then is not for us to foresee."""
+    (venv.parent / "archive").write_bytes(b"")
+    other = in_venv(venv, "import sys; print('csv' in sys.modules); import csv", "other.py")
+    begin = "import sys; print('csv' in sys.modules); import csv\nhere = sys.path[0]\n"
+    script = in_venv(venv, begin + change)
+
+    def is_kept() -> bool:
+        assert run(warm, script, Case(text=""), "learn")[0].stdout == b"False\n"
+        return run(warm, other, Case(text=""), "learn")[0].stdout == b"True\n"
+
+    wait_until(is_kept, "the module is kept warm", 60)
+    for _ in range(3):  # it has told by now
+        assert until_warm(warm, script, "learn") == b"False\n"
+
+
+def test_a_script_that_only_reads_its_path_gets_what_was_learned(venv: Path, warm: WarmRunner) -> None:
+    """As its first run has shown."""
+    script = in_venv(venv, "import sys; print('csv' in sys.modules, len(sys.path) > 1); import csv")
+    wait_until(
+        lambda: run(warm, script, Case(text=""), "learn")[0].stdout == b"True True\n", "the module is learned", 60
+    )
+
+
+def test_the_code_of_modules_below_and_elsewhere_is_kept(venv: Path, warm: WarmRunner) -> None:
+    """What may not be written beside them is not compiled with each request; and what has changed is read anew."""
+    below, elsewhere = venv.parent / "below", venv.parent.parent / "elsewhere"
+    for directory in (below, elsewhere):
+        directory.mkdir()
+    package(below, "__init__", "")
+    package(below, "one", "x = 1")
+    package(elsewhere, "other", "x = 1")
+    text = "import sys; sys.dont_write_bytecode = True; compiled = []\n"
+    text += "sys.addaudithook(lambda event, args: compiled.append(args[1]) if event == 'compile' else None)\n"
+    text += f"sys.path.insert(0, {str(elsewhere)!r}); import below.one, other\n"
+    script = in_venv(venv, text + "print(below.one.x, other.x, len(compiled))")
+    wait_until(lambda: run(warm, script, Case(text=""), "learn")[0].stdout == b"1 1 0\n", "their code is kept", 60)
+    package(elsewhere, "other", "x = 22")
+    assert run(warm, script, Case(text=""), "learn")[0].stdout.startswith(b"1 22 ")
+    wait_until(lambda: run(warm, script, Case(text=""), "learn")[0].stdout == b"1 22 0\n", "the new code is kept", 60)
+
+
 @pytest.mark.parametrize(
     ("text", "preload"),
     [

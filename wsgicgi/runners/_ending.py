@@ -290,7 +290,6 @@ def clear(names: dict[str, Any]) -> None:
 
 def tell_imports(report: mmap.mmap) -> None:
     """Leave to the parent what the script has imported."""
-    directory = _loaded.running.directory
     names, own = [], []
     for name in reversed(new_modules()):
         module = sys.modules[name]
@@ -300,9 +299,9 @@ def tell_imports(report: mmap.mmap) -> None:
             names.append(name)
         else:
             file = _loaded.file_of(module)
-            if file and file.endswith(".py") and os.path.dirname(file) == directory and name != "__main__":
+            if file and file.endswith(".py") and name != "__main__":
                 own.append(file)
     with contextlib.suppress(ValueError):
-        data = marshal.dumps((names, own, _loaded.has_own_path()))
+        data = marshal.dumps((names, own, _loaded.own_places()))
         if len(data) <= REPORT_BYTES - 4:
             report[: 4 + len(data)] = len(data).to_bytes(4, "little") + data

@@ -9,8 +9,8 @@ identity and can never have another.
 What it tells the server on the same socket are frames too: ready (with the memory that its scripts' processes leave in
 how they end: the server need not wait until the system has taken a process apart); dropped (a module that cannot be
 shared among processes; then it ends, and the server starts another without that one); learned (modules that scripts
-import); path (a script that changes where its modules come from: its next run is for a parent that keeps none); stale
-(something that it has loaded has changed, or it has grown: it wants to be replaced).
+import); path (a script that changes where its modules come from, and how: what is kept for others may not be for it);
+stale (something that it has loaded has changed, or it has grown: it wants to be replaced).
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class Starter:
 
     def start(self, frame: Any, given: Sequence[int]) -> None:
         """Start a script; its process tells of it."""
-        number, path, stamp, is_executed, cwd, mark, restrictions, told = frame
+        number, path, stamp, is_executed, cwd, places, mark, restrictions, told = frame
         *streams, records = given
         at = _warden.AT_DIRECTORY
         try:
@@ -133,13 +133,15 @@ class Starter:
             os.chdir(cwd)  # also where the last one was the same: it may have been renamed
             at = _warden.AT_PROGRAM
             path = os.fsdecode(path)
-            program = self.programs.find(path, stamp, is_executed=is_executed)
+            program = self.programs.find(path, stamp, is_executed=is_executed, places=places)
             wanted = limits(restrictions)
             report = mmap.mmap(-1, _ending.REPORT_BYTES) if program.is_learning() else None
             pid = self.hand_over((number, path, cwd, told, wanted), given) if report is None else 0
             pid = pid or os.fork()
         except (OSError, ValueError, _loaded.Unfit, Stale) as error:
             self.refuse(error, at, records)
+            if isinstance(error, _loaded.Shadowed):
+                send(self.sock, b"P", (path, stamp, None))
             for descriptor in given:
                 os.close(descriptor)
             return
@@ -205,12 +207,15 @@ class Starter:
         """Take in what a script has imported."""
         length = int.from_bytes(report[:4], "little")
         try:
-            names, own, has_own_path = marshal.loads(report[4 : 4 + length]) if length else ([], [], False)
+            names, own, places = marshal.loads(report[4 : 4 + length])
         except (EOFError, ValueError, TypeError):
             return
         self.programs.add_modules(program, own)
-        if has_own_path:  # it may want others of the same names; the next time it gets a parent that has none
-            send(self.sock, b"P", program.path)
+        if places is not None:
+            places = tuple(sorted({*places, *(program.places or ())}))  # it need not add all of them each time
+        if places != program.places or places is None:
+            send(self.sock, b"P", (program.path, program.code.stamp, places))
+        if places is None:
             return
         new = [name for name in names if name not in self.told and name not in sys.modules]
         self.told.update(new)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 LEARNING_RUNS = 2  # of a script, in which it tells what it imports; and then every so many:
 LEARNING_AGAIN = 16
 MAX_PROGRAMS = 256
+MAX_MODULES = 256  # of a script's own
 MODULE_SUFFIXES = (".py", ".so", ".pyc")
 SETTLED_SECONDS = 0.1  # after which a directory's time tells of each change: file systems' clocks are coarse
 
@@ -44,6 +45,10 @@ if IS_GLIBC_64:
 
 class Unfit(Exception):
     """A script is not for a warm start."""
+
+
+class Shadowed(Unfit):
+    """A script has modules of its own that have names of modules that are loaded."""
 
 
 # -- modules
@@ -242,7 +247,8 @@ class Program:
         self.code = Code(path, stamp)
         self.directory = os.path.dirname(os.path.realpath(path))
         self.runs = 0
-        self.modules: dict[str, Code] = {}  # of its own directory
+        self.places: Sequence[bytes] | None = None  # where it has modules elsewhere; None: that is not known
+        self.modules: dict[str, Code] = {}  # those that are its own
 
     def refresh(self) -> bool:
         """See to it that the code of its own modules is that of the files; whether any was not."""
@@ -276,11 +282,18 @@ class Programs:
         self._programs: dict[str, Program] = {}
         self._names: dict[str, tuple[int, tuple[frozenset[str], frozenset[str]]]] = {}
 
-    def find(self, path: str, stamp: tuple[int, ...], *, is_executed: bool) -> Program:
+    def find(self, path: str, stamp: tuple[int, ...], *, is_executed: bool, places: Sequence[bytes] | None) -> Program:
         """A script by its path.
+
+        Args:
+            path: Its path.
+            stamp: The state that the server has seen.
+            is_executed: Whether it must be executable.
+            places: Where it has modules beside its directory; None: that is not known.
 
         Raises:
             OSError: It cannot be run.
+            Shadowed: In one of these places.
             Unfit: It is not what the server has seen, or cannot be run here as in an interpreter of its own.
         """
         if stamp_of(os.stat(path)) != stamp:
@@ -294,9 +307,12 @@ class Programs:
             program = self._programs[path] = Program(path, stamp)
             self.settle()
         if not IS_ISOLATED:
-            self._look_for_shadows(program.directory)
+            self._look_for_shadows(program.directory, Unfit)
+        for place in places or ():
+            self._look_for_shadows(os.fsdecode(place), Shadowed)
+        program.places = places
         program.runs += 1
-        if program.refresh():
+        if program.is_learning() and program.refresh():
             self.settle()
         return program
 
@@ -306,8 +322,8 @@ class Programs:
 
     def add_modules(self, program: Program, paths: Sequence[str]) -> None:
         """Take in the code of a script's own modules."""
-        new = [path for path in paths if path not in program.modules and os.path.dirname(path) == program.directory]
-        for path in new:
+        new = [path for path in paths if path not in program.modules]
+        for path in new[: MAX_MODULES - len(program.modules)]:
             program.add(path)
         if new:
             self.settle()
@@ -318,22 +334,25 @@ class Programs:
         gc.freeze()
         fill_heap()
 
-    def _look_for_shadows(self, directory: str) -> None:
-        """A file beside the script that has the name of a loaded module would be imported in its place."""
+    def _look_for_shadows(self, directory: str, error: type[Unfit]) -> None:
+        """A file in a script's place that has the name of a loaded module would be imported in its stead."""
         modules, others = self._names_in(directory)
         packages = {name for name in others & loaded if _is_package(os.path.join(directory, name))}
         for name in modules & loaded | packages:
-            raise Unfit(f"{os.path.join(directory, name)} has the name of a module that is loaded already")
+            raise error(f"{os.path.join(directory, name)} has the name of a module that is loaded already")
 
     def _names_in(self, directory: str) -> tuple[frozenset[str], frozenset[str]]:
         """The names of modules in a directory, and those that may be packages."""
-        changed = os.stat(directory).st_mtime_ns
+        try:
+            changed = os.stat(directory).st_mtime_ns
+        except OSError:
+            return frozenset(), frozenset()  # it is not there, or closed: an import finds nothing in it
         known = self._names.get(directory)
         if known is not None and known[0] == changed:
             return known[1]
         try:
             found = os.listdir(directory)
-        except PermissionError:
+        except (PermissionError, FileNotFoundError):
             return frozenset(), frozenset()  # nor does an import find anything in it
         names = (
             frozenset(name.partition(".")[0] for name in found if name.endswith(MODULE_SUFFIXES)),
@@ -355,7 +374,7 @@ loaded = frozenset()  # type: ignore[var-annotated]  # top-level names of module
 
 
 def own_code(path: str) -> types.CodeType | None:
-    """The code of a module of the running script's directory, if it is still that of the file."""
+    """The code of a module of the running script's own, if it is still that of the file."""
     code = running.modules.get(path) if running is not None else None
     try:
         return code.code if code is not None and stamp_of(os.stat(path)) == code.stamp else None
@@ -367,9 +386,20 @@ running: Any = None  # the Program, in its process
 places: tuple[str, ...] = ()  # where it finds modules at its begin
 
 
-def has_own_path() -> bool:
-    """Whether the running script has added a place to those where modules are."""
-    return any(place not in places for place in sys.path)
+def own_places() -> tuple[bytes, ...] | None:
+    """The directories that the running script has added to those where modules are; None: it has changed more."""
+    kept, added = [], []
+    try:
+        for place in dict.fromkeys(sys.path):
+            if place in places:
+                kept.append(place)
+            elif os.path.isfile(place) or not (os.path.isabs(place) or os.getcwd() == running.directory):
+                return None  # an archive, or who knows which directory was meant
+            else:
+                added.append(os.fsencode(os.path.join(running.directory, place)))
+    except Exception:  # a script may have made anything of it
+        return None
+    return tuple(added) if kept == list(dict.fromkeys(places)) else None
 
 
 def lend_code() -> None:

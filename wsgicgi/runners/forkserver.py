@@ -85,7 +85,7 @@ class _Parents:
             if kind == b"L" and self.kind.preload == LEARN:
                 self._learn(value)
             elif kind == b"P":
-                shebang.note_own_path(value)
+                shebang.note_places(*value)
             elif kind == b"W":
                 _logger.warning("%s: preload: %s", self._name, value)
             elif kind == b"X":

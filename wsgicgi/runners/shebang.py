@@ -12,6 +12,7 @@ import os
 import re
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import TypeVar
 
 from .base import LEARN, Identity, Invocation
 
@@ -42,6 +43,7 @@ _OF_A_REQUEST = re.compile(
 _logger = logging.getLogger("wsgicgi")
 
 Stamp = tuple[int, ...]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,7 @@ class Kind:
         variables: The environment but for what is a request's: modules read it when they are imported.
         identity: Whom the scripts run as.
         no_new_privs: Whether they can never get more rights.
-        preload: As in ``Invocation``; nothing is learned for scripts that change where modules come from.
+        preload: As in ``Invocation``; nothing is learned for scripts that may have other modules of the same names.
     """
 
     interpreter: str
@@ -97,6 +99,7 @@ class Plan:
         name: The name that the process has.
         stamp: The state of the file that was looked at.
         is_executed: Whether the kernel would start the file itself, so that it must be executable.
+        places: Where it has modules beside its own directory; None: that is not known.
     """
 
     kind: Kind
@@ -105,6 +108,7 @@ class Plan:
     name: str
     stamp: Stamp
     is_executed: bool
+    places: tuple[bytes, ...] | None = ()
 
 
 def plan(invocation: Invocation) -> Plan | None:
@@ -149,13 +153,14 @@ def _plan(
         _tell_of_shim(path)
         return None
     preload = invocation.preload
+    places = _own_places(invocation.argv[script], stamp)
     kind = Kind(
         interpreter=path,
         options=options,
         variables=tuple(item for item in sorted(invocation.metavars.items()) if not _is_of_a_request(item[0])),
         identity=invocation.identity,
         no_new_privs=invocation.restrictions.no_new_privs,
-        preload=() if preload == LEARN and has_words(invocation.argv[script], stamp, _OWN_PATH) else preload,
+        preload=() if preload == LEARN and places is None else preload,
     )
     return Plan(
         kind=kind,
@@ -164,6 +169,7 @@ def _plan(
         name=os.path.basename(name),
         stamp=stamp,
         is_executed=script == 0,
+        places=places,
     )
 
 
@@ -210,19 +216,37 @@ def has_words(file: str, found: Stamp, words: re.Pattern[bytes]) -> bool:
                 known = words.search(opened.read(MAX_SCRIPT_BYTES)) is not None
         except OSError:
             return False
-        _remember(file, found, known)
+        _remember(_found, file, found, known)
     return known
 
 
-def note_own_path(file: str) -> None:
-    """Remember of a script what a warm parent has seen: it changes where modules come from, or a module of its does."""
-    _remember(file, stamp(file), True)
+def note_places(file: str, found: Stamp, places: tuple[bytes, ...] | None) -> None:
+    """Remember of a script what a warm parent has seen.
+
+    Args:
+        file: The script.
+        found: Its state then.
+        places: What it, or a module of its, adds to the places that modules come from; None: what is kept for other
+            scripts is not for this one.
+    """
+    if _places.get((file, found), ()) is not None:
+        _remember(_places, file, found, places)
 
 
-def _remember(file: str, found: Stamp, known: bool) -> None:
-    _found[file, found] = known
-    while len(_found) > MAX_FILES:
-        _found.popitem(last=False)
+def _own_places(file: str, found: Stamp) -> tuple[bytes, ...] | None:
+    """Where a script has modules, beside its own directory; None: it may have others of the names that are kept."""
+    if (file, found) in _places:
+        return _places[file, found]
+    return None if has_words(file, found, _OWN_PATH) else ()
+
+
+_places: OrderedDict[tuple[str, Stamp], tuple[bytes, ...] | None] = OrderedDict()
+
+
+def _remember(known: OrderedDict[tuple[str, Stamp], T], file: str, found: Stamp, value: T) -> None:
+    known[file, found] = value
+    while len(known) > MAX_FILES:
+        known.popitem(last=False)
 
 
 def _first_line(file: str, found: Stamp) -> Command | None:

@@ -148,7 +148,7 @@ class WarmParent(warden.Warden):
         told = (argv, file, words, environment, name, content, restrictions.umask, restrictions.nice)
         frame = (
             *(number, argv[0], plan.stamp, plan.is_executed, os.fsencode(invocation.cwd)),
-            *(_warden.mark_of(environment), restrictions.limits, marshal.dumps(told, 4)),
+            *(plan.places, _warden.mark_of(environment), restrictions.limits, marshal.dumps(told, 4)),
         )
         return marshal.dumps(frame, 4)
 

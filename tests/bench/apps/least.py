@@ -1,7 +1,7 @@
 """The least that a CGI host under gunicorn does: start the program, take all of its output, wait for its end.
 
-No variables of the request, no limits, no deadline, no log, and no word about what went wrong: nobody should use it. What
-a real host does beside this is its own to answer for; what this takes, nobody under gunicorn can do without.
+No variables of the request, no limits, no deadline, no log, and no word about what went wrong: nobody should use it.
+What a real host does beside this is its own to answer for; what this takes, nobody under gunicorn can do without.
 """
 
 from __future__ import annotations
