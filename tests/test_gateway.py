@@ -144,9 +144,9 @@ def test_head_is_not_held_back_where_the_answer_goes_on(site: Site) -> None:
     site.sh("grows", "printf 'Content-Type: text/plain\\n\\nab\\n'\n")
     wait_until(lambda: hold_after_get("x") == SHORT_ANSWER_SECONDS, "it ended at once")
     for number in range(2 * MAX_HABITS):
-        habits.note("script", str(number), went_on=True, was_short=True)
+        habits.note("script", str(number), went_on=True, was_quick=True)
     assert len(habits._going_on) <= MAX_HABITS
-    assert len(habits._short) <= MAX_HABITS
+    assert len(habits._quick) <= MAX_HABITS
 
 
 def test_short_answer_that_becomes_a_long_one_is_whole(site: Site) -> None:
@@ -160,10 +160,10 @@ def test_short_answer_that_becomes_a_long_one_is_whole(site: Site) -> None:
         assert status == "200 OK"
         return b"".join(body)
 
-    wait_until(lambda: get() == b"a" and habits.is_short(script, ""), "it ended at once")
+    wait_until(lambda: get() == b"a" and habits.is_quick(script, ""), "it ended at once")
     site.sh("changes", "printf 'Content-Type: text/plain\\n\\n'; head -c 1000000 /dev/zero; sleep 0.1; echo b\n")
     assert get() == bytes(1_000_000) + b"b\n"
-    assert not habits.is_short(script, "")
+    assert not habits.is_quick(script, "")
 
 
 def test_no_content_type_is_made_up(server: Server) -> None:

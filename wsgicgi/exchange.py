@@ -43,6 +43,8 @@ LONG_WAIT = 3600.0
 #: Seconds and bytes for which a head is held back, to learn the length of a short answer (it keeps connections alive).
 SHORT_ANSWER_SECONDS = 0.01
 SHORT_ANSWER_BYTES = 64 * 1024
+#: Seconds within which a script that has ended once is expected to end the next time.
+QUICK_SECONDS = 0.02
 #: URLs whose habits are known.
 MAX_HABITS = 1024
 #: Bytes after which a line of standard error is broken.
@@ -69,25 +71,25 @@ def _nothing(*_: object) -> None:
 class Habits:
     """What the last answer of each URL was like: the next one is expected to be like that.
 
-    Where it went on after its begin, nobody waits for the end of the next one. Where it was short, the end is all that
-    is waited for.
+    Where it went on after its begin, nobody waits for the end of the next one. Where the script had ended at once, the
+    end is waited for first, and is all that is waited for.
     """
 
     def __init__(self) -> None:
         self._going_on: set[int] = set()
-        self._short: set[int] = set()
+        self._quick: set[int] = set()
 
     def hold(self, script: str, query: str) -> float:
         """Seconds for which the head of a script's answer is held back."""
         return 0.0 if hash((script, query)) in self._going_on else SHORT_ANSWER_SECONDS
 
-    def is_short(self, script: str, query: str) -> bool:
-        """Whether a script's answer is expected to be short, and the script to end at once."""
-        return hash((script, query)) in self._short
+    def is_quick(self, script: str, query: str) -> bool:
+        """Whether a script is expected to end at once, after a short answer."""
+        return hash((script, query)) in self._quick
 
-    def note(self, script: str, query: str, *, went_on: bool, was_short: bool = False) -> None:
+    def note(self, script: str, query: str, *, went_on: bool, was_quick: bool = False) -> None:
         """Learn from an answer."""
-        for habits, has_it in ((self._going_on, went_on), (self._short, was_short)):
+        for habits, has_it in ((self._going_on, went_on), (self._quick, was_quick)):
             if not has_it:
                 habits.discard(hash((script, query)))
             else:
@@ -140,7 +142,7 @@ class Exchange:
         self._output_ended = False
         self._exited = False
         self._has_told = False
-        self._was_short = False
+        self._was_quick = False
         self._is_answered = False
         self._is_end_told = False
         self._is_closed = False
@@ -156,6 +158,10 @@ class Exchange:
     def pid(self) -> int:
         """The script's process group."""
         return self._execution.pid
+
+    def expect_end(self) -> None:
+        """Wait for the end of a script that is expected to come at once: what it does until then can be seen then."""
+        self._find_exit_status(QUICK_SECONDS)
 
     # -- the head
 
@@ -222,19 +228,16 @@ class Exchange:
         return self._output_ended_at > self._head_at + SHORT_ANSWER_SECONDS
 
     @property
-    def was_short(self) -> bool:
+    def was_quick(self) -> bool:
         """Whether the answer was short, and the script ended at once."""
-        return self._was_short
+        return self._was_quick
 
-    def body_length(
-        self, announced: int | None, hold: float = SHORT_ANSWER_SECONDS, *, expects_end: bool = False
-    ) -> int | None:
+    def body_length(self, announced: int | None, hold: float = SHORT_ANSWER_SECONDS) -> int | None:
         """The length of the whole body, if it is short and the script ends at once; None when that is not known.
 
         Args:
             announced: The bytes that there must be, at least.
             hold: Seconds that this may take.
-            expects_end: The script is expected to end at once: there is no need to look what it does until then.
 
         Raises:
             BadScriptOutput: The script was killed, or wrote less than it announced: nothing was sent yet, so this can
@@ -242,8 +245,6 @@ class Exchange:
         """
         self._require_room(announced or 0)
         deadline = time.monotonic() + hold
-        if expects_end and not self._output_ended:
-            self._find_exit_status(hold)
         while len(self._ready) <= SHORT_ANSWER_BYTES:
             self._require_room(len(self._ready))
             piece = self._read(deadline)
@@ -251,7 +252,11 @@ class Exchange:
                 return None
             if not piece:
                 self._judge_end()
-                self._was_short = self.exit_status is not None and not self._has_told
+                self._was_quick = (
+                    self.exit_status is not None
+                    and not self._has_told
+                    and time.monotonic() < self._begin + QUICK_SECONDS
+                )
                 return self._require_length(len(self._ready), announced)
             self._ready += piece
         return None

@@ -217,15 +217,15 @@ class Gateway:
         run.begin()
         try:
             parser = HeadParser(max_bytes=config.max_header_bytes, nph=script.is_nph)
+            habit = (script.place, environ.get("QUERY_STRING", ""))
+            if self._habits.is_quick(*habit):
+                exchange.expect_end()
             head = exchange.read_head(parser)
             run.begin_answer(is_redirect=head.kind is Kind.LOCAL_REDIRECT)
             length = None
             if head.kind is not Kind.LOCAL_REDIRECT:
                 announced = head.content_length if has_body(environ, head) else None
-                habit = (script.place, environ.get("QUERY_STRING", ""))
-                length = exchange.body_length(
-                    announced, self._habits.hold(*habit), expects_end=self._habits.is_short(*habit)
-                )
+                length = exchange.body_length(announced, self._habits.hold(*habit))
                 if self._shows(environ):
                     length = self._look_for_crash(inquiry, exchange, length, announced)
             self._look_at_names(inquiry, head)
@@ -342,7 +342,7 @@ class Gateway:
 
         def end() -> None:
             try:
-                self._habits.note(inquiry.script.place, query, went_on=exchange.went_on, was_short=exchange.was_short)
+                self._habits.note(inquiry.script.place, query, went_on=exchange.went_on, was_quick=exchange.was_quick)
                 inquiry.end()
             finally:
                 admission.leave()

@@ -30,6 +30,11 @@ LARGE_PIECE = 256 * 1024
 EXIT_TICK = 0.05
 
 
+_IS_LINUX = sys.platform == "linux"
+#: What ``poll`` tells of a pipe that is empty and that nobody can write to, where it tells that for sure.
+_HANGUP = select.POLLHUP if sys.platform == "linux" else None
+
+
 class Source(Enum):
     """What an event is about."""
 
@@ -108,7 +113,7 @@ class PolledPipes:
             if source is Source.EXIT:
                 is_over = True
             else:
-                data, is_over = self._read(descriptor, what)
+                data, is_over = (b"", True) if what == _HANGUP else self._read(descriptor, what)
                 if data:
                     events.append((source, data))
                 if self._may_enlarge and len(data) == PIECE and source is Source.STDOUT:
@@ -124,7 +129,9 @@ class PolledPipes:
         data = os.read(descriptor, self._piece)
         if not data or len(data) == self._piece or not what & select.POLLHUP:
             return data, not data
-        # nobody can write any more: the rest, or the end, is found without waiting
+        if _IS_LINUX:
+            return data, True  # nobody can write any more, and this was all that there was
+        # the rest, or the end, is found without waiting
         rest = os.read(descriptor, self._piece)
         return data + rest, not rest
 
