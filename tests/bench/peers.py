@@ -141,8 +141,9 @@ def running(name: str, builder: Builder, *, in_namespace: bool = True, **setting
 
 
 def _environment() -> dict[str, str]:
-    """Our own variables without those that change what Python and wsgicgi do."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "WSGICGI_", "BENCH_"))}
+    """Our own variables without those that change what Python and wsgicgi do, and the locale: not all hand it on."""
+    ours = ("PYTHON", "WSGICGI_", "BENCH_", "LANG", "LC_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
