@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from .diagnosis import Diagnosis, source_of, why_not_executable
 from .errors import GatewayError, NotFound, printable, request_id
 from .inquiry import REDACTED, Inquiry, is_secret, shell_command
-from .paths import shown
+from .urlpaths import shown
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

@@ -37,8 +37,9 @@ from .config import Config, gather, load
 from .errors import ConfigError
 from .journal import Journal
 from .panel import Panel
-from .paths import PathRules, count_scripts
+from .paths import PathRules
 from .recording import Recorder
+from .scripts import count_scripts
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

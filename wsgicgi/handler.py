@@ -40,9 +40,10 @@ from .gateway import (
     has_body,
 )
 from .handlerpaths import Refusal, ScriptPaths, executable
-from .paths import Script, canonical
 from .response import Kind, ResponseHead
 from .runners import RUNNERS, Runner
+from .scripts import Script
+from .urlpaths import canonical
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

@@ -18,8 +18,8 @@ from .diagnosis import Activity, Diagnosis, Evidence, Fault
 from .diagnosis.output import misspelt_name
 from .errors import BadScriptOutput, GatewayError, ScriptExceeded, ScriptTimeout, log, write_log
 from .exchange import Exchange
-from .paths import Script
 from .runners import ExitStatus, Invocation
+from .scripts import Script
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

@@ -18,8 +18,10 @@ from .frameworks import with_paths_as_sent
 from .gateway import Gateway
 from .health import Trouble
 from .operating import Front, front
-from .paths import PathRules, Script, ScriptFinder, canonical, script_command, shown
+from .paths import PathRules
 from .runners import Runner
+from .scripts import Script, ScriptFinder, script_command
+from .urlpaths import canonical, shown
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -36,9 +36,10 @@ from .errors import (
     redirect_response,
 )
 from .frameworks import with_paths_as_sent
-from .paths import PathRules, canonical, find_file, segments, shown, visible_names
+from .paths import PathRules, find_file, visible_names
 from .representation import Resource, open_file
 from .resources import Resources
+from .urlpaths import canonical, native, segments, shown
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -159,7 +160,7 @@ class StaticMiddleware:
         watched: filecache.Watched | None,
     ) -> Iterable[bytes]:
         for name in self.config.index_names:
-            index_path = path + os.fsencode(name).decode("latin-1")
+            index_path = path + native(name)
             try:
                 file, _ = find_file(self._rules, index_path)
                 if stat.S_ISREG(_mode(file)):
@@ -216,7 +217,7 @@ class StaticMiddleware:
         if name is None:
             return None
         try:
-            file, readme_path = find_file(self._rules, path + os.fsencode(name).decode("latin-1"))
+            file, readme_path = find_file(self._rules, path + native(name))
             with open_file(file, readme_path) as opened:
                 data = opened.read(README_BYTES + 1) or b""
         except (GatewayError, OSError):
