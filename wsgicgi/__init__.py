@@ -22,7 +22,7 @@ The way of a request::
 A module imports only from the layers below its own:
 
     errors frameworks targets < globs tomlfile urlpaths < values < filerules
-    < config response listing ranges variants tls cors < paths conditional < scripts filecache filebody
+    < config response listing ranges variants tls cors < paths conditional loading < scripts filecache filebody
     < metavars diagnosis representation client forwarded server runners
     < body identity pipes privatefiles < slots exchange tally < admission < terms inquiry metrics
     < debug_page health observation < operating fileanswer resources < gateway static framing < errorpages middleware
@@ -31,7 +31,7 @@ A module imports only from the layers below its own:
 
 Only ``runners`` starts processes; only ``exchange`` (with ``pipes`` and ``body``) moves bytes to and from a script;
 only ``paths``, ``scripts``, ``static`` and ``handler`` (with ``handlerpaths``) look for what a URL names; only
-``config`` reads settings from the environment.
+``loading`` reads settings from the environment.
 What frameworks around us do to requests, ``frameworks`` knows; ``presets`` has settings for well-known programs.
 Why a script failed is found by ``diagnosis``; ``inquiry`` keeps what is known of a run for it, and writes the log.
 What operators ask for (health, metrics, request ids, JSON in the log) is in ``operating``, which stands before the

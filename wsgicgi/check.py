@@ -24,13 +24,14 @@ from pathlib import Path
 
 from . import run
 from .app import Application
-from .config import Config, load
+from .config import Config
 from .diagnosis import Diagnosis, Evidence, Fault, diagnose, look_at, source_of, start
 from .diagnosis.base import first, interpreter, quoted
 from .diagnosis.facts import find_program
 from .diagnosis.output import never_called
 from .errors import ConfigError, GatewayError, printable
 from .gateway import base_variables
+from .loading import load
 from .paths import PathRules, files_below, find_file
 from .pipes import Source, watch
 from .runners import RUNNERS, Invocation

@@ -27,7 +27,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import metavars, targets
-from .config import Config, load
+from .config import Config
 from .errors import GatewayError, NotFound, TooManyRedirects
 from .exchange import Exchange
 from .framing import BodyStream, RequestInput, find_framing, is_http11
@@ -40,6 +40,7 @@ from .gateway import (
     has_body,
 )
 from .handlerpaths import Refusal, ScriptPaths, executable
+from .loading import load
 from .response import Kind, ResponseHead
 from .runners import RUNNERS, Runner
 from .scripts import Script

@@ -12,11 +12,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .config import Config, load
+from .config import Config
 from .errors import ConfigError, GatewayError, ScriptForbidden
 from .frameworks import with_paths_as_sent
 from .gateway import Gateway
 from .health import Trouble
+from .loading import load
 from .operating import Front, front
 from .paths import PathRules
 from .runners import Runner

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from .app import Application
-from .config import load
 from .diagnosis import Diagnosis
 from .errors import ConfigError, ResponseCutShort, printable
+from .loading import load
 from .urlpaths import native
 
 if TYPE_CHECKING:

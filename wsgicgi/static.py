@@ -23,7 +23,7 @@ from werkzeug.http import parse_accept_header
 
 from . import fileanswer, filecache, listing
 from .conditional import is_known
-from .config import Config, load
+from .config import Config
 from .cors import Cors
 from .errors import (
     NO_RESOURCES,
@@ -36,6 +36,7 @@ from .errors import (
     redirect_response,
 )
 from .frameworks import with_paths_as_sent
+from .loading import load
 from .paths import PathRules, find_file, visible_names
 from .representation import Resource, open_file
 from .resources import Resources
