@@ -21,10 +21,10 @@ The way of a request::
 
 A module imports only from the layers below its own:
 
-    errors frameworks targets < globs tomlfile urlpaths < values < filerules
+    errors frameworks targets < globs tomlfile urlpaths stderr < values < filerules
     < config response listing ranges variants tls cors < paths conditional loading < scripts filecache filebody
     < metavars diagnosis representation client forwarded server runners
-    < body identity pipes privatefiles < slots exchange tally < admission < terms inquiry metrics
+    < body identity pipes privatefiles < slots exchange tally < admission habits < terms inquiry metrics
     < debug_page health observation < operating fileanswer resources < gateway static framing < errorpages middleware
     < app connection < handlerpaths < handler journal < accesslog panel run < recording < replay check checkconfig
     < compress < devserver testing presets pastedeploy django

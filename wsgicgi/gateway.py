@@ -39,9 +39,10 @@ from .errors import (
     redirect_response,
     write_log,
 )
-from .exchange import Exchange, Habits, Limits
+from .exchange import Exchange, Limits
 from .forwarded import Proxies
 from .frameworks import keeps
+from .habits import Habits
 from .health import Trouble, find_trouble
 from .inquiry import Inquiry
 from .observation import UnwatchedRun, begin_run
