@@ -33,10 +33,8 @@ class CGIMiddleware:
 
     Args:
         app: What answers for all other URLs.
-        directory: What "/" maps to; default: the setting, else the current directory.
-        config: A configuration file, or a ``Config``.
+        directory, config, settings: As for ``create_app``.
         runner: What starts scripts: an object, or a name as in ``Config``.
-        settings: As in ``Config``; they win over ``config``.
 
     Raises:
         ConfigError: A setting is wrong.

@@ -60,9 +60,7 @@ class StaticMiddleware:
 
     Args:
         app: What answers for all other URLs.
-        directory: What "/" maps to; default: the setting, else the current directory.
-        config: A configuration file, or a ``Config``.
-        settings: As in ``Config``; they win over ``config``.
+        directory, config, settings: As for ``create_app``.
 
     Raises:
         ConfigError: A setting is wrong.
