@@ -31,7 +31,7 @@ A module imports only from the layers below its own:
 
 Only ``runners`` starts processes; only ``exchange`` (with ``pipes`` and ``body``) moves bytes to and from a script;
 only ``paths``, ``scripts``, ``static`` and ``handler`` (with ``handlerpaths``) look for what a URL names; only
-``loading`` reads settings from the environment.
+``loading`` reads settings from the environment, and ``config`` says which there are.
 What frameworks around us do to requests, ``frameworks`` knows; ``presets`` has settings for well-known programs.
 Why a script failed is found by ``diagnosis``; ``inquiry`` keeps what is known of a run for it, and writes the log.
 What operators ask for (health, metrics, request ids, JSON in the log) is in ``operating``, which stands before the
