@@ -15,7 +15,7 @@ import sys
 from gunicorn.http.wsgi import Response
 
 from wsgicgi import ConfigError
-from wsgicgi.config import load
+from wsgicgi.loading import load
 
 try:
     _settings = load({})

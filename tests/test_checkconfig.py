@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from servers import BIN
 
 from wsgicgi import checkconfig
-from wsgicgi.config import PREFIX, load, setting_names
+from wsgicgi.config import setting_names
+from wsgicgi.loading import PREFIX, load
 
 FILE = """
 directory = "site"

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from wsgicgi import devserver
-from wsgicgi.config import PREFIX, Config, load, setting_names
+from wsgicgi.config import Config, setting_names
 from wsgicgi.errors import ConfigError
+from wsgicgi.loading import PREFIX, load
 
 SH = os.path.abspath(shutil.which("sh") or "/bin/sh")
 

@@ -15,7 +15,8 @@ from sites import Site
 from webtest import TestApp
 
 from wsgicgi import CGIMiddleware, CGIScript, Config, ConfigError, StaticMiddleware, create_app
-from wsgicgi.config import load, setting_names
+from wsgicgi.config import setting_names
+from wsgicgi.loading import load
 
 #: A time-out that no default and no variable of these tests has.
 SECONDS = 21.0

@@ -16,7 +16,8 @@ from sites import Site
 from webtest import TestApp
 
 from wsgicgi import CGIScript, Config, ConfigError, create_app
-from wsgicgi.config import load, section_giving, setting_names
+from wsgicgi.config import section_giving, setting_names
+from wsgicgi.loading import load
 
 README = (Path(__file__).parent.parent / "README.rst").read_text()
 

@@ -22,7 +22,20 @@ from sites import Site
 from werkzeug.test import EnvironBuilder
 
 from wsgicgi import create_app
-from wsgicgi.diagnosis import Diagnosis, Evidence, Fault, FileFacts, diagnose, ends, output, programs, python, start
+from wsgicgi.diagnosis import (
+    Diagnosis,
+    Evidence,
+    Fault,
+    FileFacts,
+    diagnose,
+    ends,
+    imports,
+    output,
+    programs,
+    python,
+    python2,
+    start,
+)
 
 CT = "Content-Type: text/html"
 PY = f"#!{sys.executable}\n"
@@ -670,10 +683,10 @@ def test_a_script_that_may_not_be_read_is_told_from_its_mode() -> None:
 def test_every_rule_has_a_case() -> None:
     """A rule without a script that it finds would be a guess."""
     rules = set()
-    for module in (start, python, programs, ends, output):
+    for module in (start, python, python2, imports, programs, ends, output):
         text = inspect.getsource(module)
         rules |= set(re.findall(r'rule="([a-z][\w-]+)"', text))
-        rules |= set(re.findall(r'_(?:at_line_1|made|said|placed)\(\s*\w+,\s*"([\w-]+)"', text))
+        rules |= set(re.findall(r'(?:_(?:at_line_1|made|said|placed)\(\s*\w+,|\.diagnosis\()\s*"([\w-]+)"', text))
         rules |= {rule for rule, _, _ in getattr(module, "_SIGNALS", {}).values()}
     cases = {case.rule for case in CASES} | set(EVIDENCE) | set(WORDS) | {"unreadable"}
     assert rules - cases == set()

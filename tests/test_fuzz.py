@@ -38,9 +38,10 @@ from wsgicgi import CGIMiddleware, Config, StaticMiddleware, listing
 from wsgicgi.conditional import select
 from wsgicgi.errors import BadScriptOutput, GatewayError, NotFound, error_response, printable
 from wsgicgi.metavars import MAX_SEARCH_WORDS, build, inherited, search_words
-from wsgicgi.paths import PathRules, Script, find_file, find_script
+from wsgicgi.paths import PathRules, find_file
 from wsgicgi.response import HeadParser, Kind, ResponseHead
 from wsgicgi.runners import ExitStatus, Invocation, SpawnRunner
+from wsgicgi.scripts import Script, find_script
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="names there are no bytes; FIFOs and links are needed")
 

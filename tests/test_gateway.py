@@ -19,7 +19,8 @@ from sites import Site
 from werkzeug.test import create_environ, run_wsgi_app
 
 from wsgicgi import CGIMiddleware
-from wsgicgi.exchange import MAX_HABITS, SHORT_ANSWER_SECONDS
+from wsgicgi.exchange import SHORT_ANSWER_SECONDS
+from wsgicgi.habits import MAX_HABITS
 
 CT = "Content-Type: text/plain\n"
 

@@ -12,8 +12,8 @@ import pytest
 
 from wsgicgi import identity
 from wsgicgi.errors import CannotChangeIdentity, ConfigError, OwnerRefused
-from wsgicgi.paths import Script
 from wsgicgi.runners import Identity
+from wsgicgi.scripts import Script
 
 UID, GID = 54322, 54323  # of nobody in particular
 

@@ -156,8 +156,8 @@ def docstrings(tree: ast.Module) -> set[int]:
     }
 
 
-def test_only_config_reads_settings_from_the_environment() -> None:
-    """``os.environ`` is for config's settings, for gateway, which chooses what scripts inherit, and for what is the
+def test_only_loading_reads_settings_from_the_environment() -> None:
+    """``os.environ`` is for loading's settings, for gateway, which chooses what scripts inherit, and for what is the
     system's: ``LD_LIBRARY_PATH``, ``XDG_RUNTIME_DIR``, ``NO_COLOR``."""
     readers, namers = set(), set()
     for module in MODULES:
@@ -169,7 +169,7 @@ def test_only_config_reads_settings_from_the_environment() -> None:
         if any(isinstance(text, str) and "WSGICGI_" in text for text in texts):
             namers.add(module)
     assert readers <= {
-        "config",
+        "loading",
         "accesslog",
         "gateway",
         "terms",
@@ -179,8 +179,8 @@ def test_only_config_reads_settings_from_the_environment() -> None:
         "runners._forking",
         "runners.interpreter",
     }
-    assert "config" in readers
-    assert readers & namers == {"config"}
+    assert "loading" in readers
+    assert readers & namers == {"loading"}
 
 
 @pytest.mark.parametrize("script", sorted((PACKAGE / "demo").rglob("*.py")), ids=lambda file: file.name)

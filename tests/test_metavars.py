@@ -11,7 +11,7 @@ import pytest
 
 from wsgicgi.errors import request_id
 from wsgicgi.metavars import DEFAULT_PATH, MAX_SEARCH_WORDS, build, inherited, search_words
-from wsgicgi.paths import Script
+from wsgicgi.scripts import Script
 
 # A request as a server presents it (PEP 3333), with what servers put beside it.
 REQUEST: dict[str, Any] = {

@@ -11,19 +11,9 @@ from pathlib import Path
 import pytest
 
 from wsgicgi.errors import Forbidden, GatewayError, NotFound, ScriptForbidden, ScriptNotFound
-from wsgicgi.paths import (
-    MAX_KNOWN,
-    PathRules,
-    Script,
-    ScriptFinder,
-    canonical,
-    count_scripts,
-    find_file,
-    find_script,
-    segments,
-    shown,
-    visible_names,
-)
+from wsgicgi.paths import PathRules, find_file, visible_names
+from wsgicgi.scripts import MAX_KNOWN, Script, ScriptFinder, count_scripts, find_script
+from wsgicgi.urlpaths import canonical, segments, shown
 
 IS_ROOT = os.geteuid() == 0  # permission bits do not bind root
 

@@ -19,7 +19,8 @@ from sites import Site
 from werkzeug.test import Client
 
 from wsgicgi import ConfigError, create_app
-from wsgicgi.config import load, settings_table
+from wsgicgi.config import settings_table
+from wsgicgi.loading import load
 
 pytest_plugins = ["pytester"]
 

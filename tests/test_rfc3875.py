@@ -18,7 +18,7 @@ from servers import Server, steps
 from sites import Site
 
 from wsgicgi.metavars import build
-from wsgicgi.paths import Script
+from wsgicgi.scripts import Script
 
 HERE = Path(__file__).parent
 TABLE = tomllib.loads((HERE / "rfc3875.toml").read_text(encoding="utf-8"))["requirement"]

@@ -350,6 +350,6 @@ def test_log_that_cannot_be_written_spoils_nothing(runner: Runner) -> None:
     null = os.open(os.devnull, os.O_RDONLY)
     execution = runner.start(invocation(("/bin/sh", "-c", SAY + "echo oops >&2; echo answer"), null))
     talk = Talk(execution, PolledPipes)
-    talk.exchange._write_stderr = lambda lines: write_log(environ, lines)
+    talk.exchange.stderr.write = lambda lines: write_log(environ, lines)
     assert talk.answer() == b"answer\n"
     os.close(null)

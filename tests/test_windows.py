@@ -7,15 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from wsgicgi import paths
+from wsgicgi import scripts, urlpaths
 from wsgicgi.errors import NotFound
 from wsgicgi.metavars import inherited
-from wsgicgi.paths import PathRules, find_file, find_script, script_command, segments
+from wsgicgi.paths import PathRules, find_file
+from wsgicgi.scripts import find_script, script_command
+from wsgicgi.urlpaths import segments
 
 
 @pytest.fixture(autouse=True)
 def windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paths, "_WINDOWS", True)
+    for module in (scripts, urlpaths):
+        monkeypatch.setattr(module, "_WINDOWS", True)
 
 
 @pytest.mark.parametrize("name", ["x.bat", "x.cmd", "X.BAT", "x.sh", "x"])

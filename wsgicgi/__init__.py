@@ -5,7 +5,7 @@ The way of a request::
     server -> app(environ, start_response)                                                       app.py
       CGIMiddleware.__call__           what names no script goes on to StaticMiddleware:         middleware.py
                                          filecache, or find_file -> resources -> fileanswer  static.py
-        script    = scripts.find(path_info)   -> Script        what the URL names; 404, 403      paths.py
+        script    = scripts.find(path_info)   -> Script        what the URL names; 404, 403      scripts.py
       Gateway.run                                                                                gateway.py
         terms     = all_terms.of(script)      -> Terms         the settings that hold for it     terms.py
         run_as    = identity.of_script(...)   -> Identity      whom it runs as; 403, 500         identity.py
@@ -21,16 +21,17 @@ The way of a request::
 
 A module imports only from the layers below its own:
 
-    errors frameworks targets < globs tomlfile < values < filerules < config response listing ranges variants tls cors
-    < paths conditional < filecache filebody < metavars diagnosis representation client forwarded server runners
-    < body identity pipes privatefiles < slots exchange tally < admission < terms inquiry metrics
+    errors frameworks targets < globs tomlfile urlpaths stderr < values < filerules
+    < config response listing ranges variants tls cors < paths conditional loading < scripts filecache filebody
+    < metavars diagnosis representation client forwarded server runners
+    < body identity pipes privatefiles < slots exchange tally < admission habits < terms inquiry metrics
     < debug_page health observation < operating fileanswer resources < gateway static framing < errorpages middleware
-    < app connection < handlerpaths < handler journal < accesslog panel run < recording < replay check checkconfig
-    < compress < devserver testing presets pastedeploy django
+    < app connection < handlerpaths < handlerenviron < handler journal < accesslog panel run
+    < recording < replay check checkconfig < compress < devserver testing presets pastedeploy django
 
 Only ``runners`` starts processes; only ``exchange`` (with ``pipes`` and ``body``) moves bytes to and from a script;
-only ``paths``, ``static`` and ``handler`` (with ``handlerpaths``) look for files to serve; only ``config`` reads
-settings from the environment.
+only ``paths``, ``scripts``, ``static`` and ``handler`` (with ``handlerpaths``) look for what a URL names; only
+``loading`` reads settings from the environment, and ``config`` says which there are.
 What frameworks around us do to requests, ``frameworks`` knows; ``presets`` has settings for well-known programs.
 Why a script failed is found by ``diagnosis``; ``inquiry`` keeps what is known of a run for it, and writes the log.
 What operators ask for (health, metrics, request ids, JSON in the log) is in ``operating``, which stands before the

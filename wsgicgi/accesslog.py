@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from .errors import printable, request_id
 from .journal import SLOW_SECONDS, Journal, Run
-from .paths import shown
 from .runners import Invocation
+from .urlpaths import shown
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from .client import ClientWatch
 from .errors import NO_RESOURCES, ClientGone, OutOfResources, TooManyScripts
 from .privatefiles import server_name
 from .server import threads
@@ -36,10 +37,6 @@ if TYPE_CHECKING:
 #: Seconds between two looks at the slots by the first waiter of a process, on average: nothing tells of a slot that
 #: another process gives back. The same for all, so that none is favoured; one look takes some microseconds.
 LOOK_INTERVAL = 0.005
-#: Seconds between two looks at the client by one who waits.
-CLIENT_TICK = 0.25
-#: Seconds for which a closed connection is given the benefit of the doubt, as in ``exchange``.
-HALF_CLOSED_GRACE = 0.75
 #: Seconds that the last free thread of a process may wait for a slot, out of each ``SHORT_WAIT_PERIOD``: a burst is
 #: absorbed, and a file never waits longer than that behind scripts that wait.
 SHORT_WAIT = 0.5
@@ -144,11 +141,9 @@ class _Wait:
         self.environ = environ
         self.label = label
         self.timeout = timeout
-        self.is_client_gone = is_client_gone
+        self.client = ClientWatch(is_client_gone, time.monotonic())
         self.begin: float | None = None
         self.end = 0.0
-        self.next_look = 0.0
-        self.gone_since: float | None = None
 
     def check(self, pool: Pool) -> float:
         """Go on waiting, at most for the seconds that this gives; or raise what ends the wait."""
@@ -156,7 +151,6 @@ class _Wait:
         if self.begin is None:
             self.begin = now
             self.end = min(now + self.timeout, _end_of_short_wait(self.environ, now))
-            self.next_look = now + CLIENT_TICK
         if now >= self.end:
             why = f"queue_timeout={self.timeout:g}"
             if self.end < self.begin + self.timeout:
@@ -165,18 +159,9 @@ class _Wait:
                 f"{self.label}: {pool.size} scripts run already (max_scripts={pool.size}), and none ended within"
                 f" {now - self.begin:.1f} s ({why})"
             )
-        if now >= self.next_look:
-            self._look_at_client(now)
-        return min(self.end, self.next_look) - now
-
-    def _look_at_client(self, now: float) -> None:
-        self.next_look = now + CLIENT_TICK
-        if not self.is_client_gone():
-            self.gone_since = None
-        elif self.gone_since is None:
-            self.gone_since = now
-        elif now >= self.gone_since + HALF_CLOSED_GRACE:
+        if now >= self.client.next_look and self.client.has_left(now):
             raise ClientGone(f"{self.label}: the client has gone before its script could start")
+        return min(self.end, self.client.next_look) - now
 
 
 def _end_of_short_wait(environ: WSGIEnvironment, now: float) -> float:

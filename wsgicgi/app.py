@@ -8,11 +8,12 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from .config import Config, load
+from .config import Config
 from .errorpages import ErrorPages
 from .errors import BadRequest, GatewayError, NotFound, error_response
 from .forwarded import Proxies
 from .frameworks import with_paths_as_sent
+from .loading import load
 from .metavars import authority
 from .middleware import CGIMiddleware
 from .static import StaticMiddleware

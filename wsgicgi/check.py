@@ -24,16 +24,19 @@ from pathlib import Path
 
 from . import run
 from .app import Application
-from .config import Config, load
+from .config import Config
 from .diagnosis import Diagnosis, Evidence, Fault, diagnose, look_at, source_of, start
 from .diagnosis.base import first, interpreter, quoted
 from .diagnosis.facts import find_program
 from .diagnosis.output import never_called
 from .errors import ConfigError, GatewayError, printable
 from .gateway import base_variables
-from .paths import PathRules, files_below, find_file, find_script, is_python, script_of
+from .loading import load
+from .paths import PathRules, files_below, find_file
 from .pipes import Source, watch
 from .runners import RUNNERS, Invocation
+from .scripts import command_of, find_script, is_python
+from .urlpaths import native
 
 #: Seconds that an interpreter may take to read a script.
 ASK_SECONDS = 20.0
@@ -141,7 +144,7 @@ def _scripts(config: Config) -> Iterator[str]:
     seen = set()
     for path in config.cgi_directories:
         for file in files_below(rules, path):
-            if file not in seen and (script_of(rules, file) is not None or _looks_like_script(file)):
+            if file not in seen and (command_of(rules, file) is not None or _looks_like_script(file)):
                 seen.add(file)
                 yield file
     for file in files_below(rules, "/"):
@@ -163,7 +166,7 @@ def check(config: Config, scripts: Sequence[str], *, runs: bool = False) -> Iter
         yield from _open_directory(place)
     for file in scripts:
         yield from _dangers(file)
-        evidence = _evidence(file, script_of(rules, file) or (file,), variables)
+        evidence = _evidence(file, command_of(rules, file) or (file,), variables)
         found = offline(evidence)
         if found is not None:
             yield Finding(level=ERROR, file=file, diagnosis=found)
@@ -346,7 +349,7 @@ def left_overs(config: Config) -> Iterator[Finding]:
 
 def _is_served(rules: PathRules, file: str) -> bool:
     """Whether a request can have a file, or what is in a directory."""
-    path = _native("/" + Path(file).relative_to(rules.root_dir).as_posix())
+    path = native("/" + Path(file).relative_to(rules.root_dir).as_posix())
     try:
         if find_script(rules, path) is not None:
             return False
@@ -354,10 +357,6 @@ def _is_served(rules: PathRules, file: str) -> bool:
     except GatewayError:
         return False
     return True
-
-
-def _native(path: str) -> str:
-    return os.fsencode(path).decode("latin-1")
 
 
 def _shown_path(config: Config, file: str) -> str:

@@ -11,9 +11,10 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
-from .config import CONFIG_VARIABLE, SECTION_KEY, Config, Given, gather
+from .config import Config
 from .errors import ConfigError, printable
 from .filerules import FILE_KEY
+from .loading import CONFIG_VARIABLE, SECTION_KEY, Given, gather
 
 #: Where the origins stand, unless a value is longer.
 _COLUMN = 44

@@ -1,4 +1,4 @@
-"""Whether the client is still there, while nothing is being sent to it.
+"""Whether the client is still there, while nothing is being sent to it, and when to look.
 
 PEP 3333 has no way to tell, so this asks what servers show: ``gunicorn.socket``; ``wsgicgi.socket``, our own handler's;
 waitress's ``waitress.client_disconnected`` together with its channel's socket, for waitress looks at a connection only
@@ -21,7 +21,41 @@ from .frameworks import asgi_disconnect
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
+#: Seconds between two looks at the client.
+TICK = 0.25
+#: Seconds for which a closed connection is given the benefit of the doubt: some clients close only their half.
+HALF_CLOSED_GRACE = 0.75
+
 _TCP_ESTABLISHED = 1  # Linux, include/net/tcp_states.h; TCP_INFO's first byte
+
+
+class ClientWatch:
+    """Looks at the client now and then.
+
+    Args:
+        is_gone: Tells whether it seems to be gone.
+        now: When the watch begins.
+
+    Attributes:
+        next_look: When it is time to look.
+    """
+
+    def __init__(self, is_gone: Callable[[], bool], now: float) -> None:
+        self.is_gone = is_gone
+        self.next_look = now + TICK
+        self._is_missed = False
+
+    def has_left(self, now: float) -> bool:
+        """Look: whether the client is gone, and was so at the last look."""
+        if not self.is_gone():
+            self._is_missed = False
+            self.next_look = now + TICK
+            return False
+        if self._is_missed:
+            return True
+        self._is_missed = True
+        self.next_look = now + HALF_CLOSED_GRACE
+        return False
 
 
 def presence(environ: WSGIEnvironment) -> Callable[[], bool]:

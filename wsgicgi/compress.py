@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from .config import load
 from .errors import ConfigError, printable
 from .listing import readable_size
+from .loading import load
 from .paths import PathRules, visible_names
 from .variants import SUFFIXES, is_fresh
 

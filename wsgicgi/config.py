@@ -1,8 +1,8 @@
 """Every setting of wsgicgi, once: its name, type, default, unit and help.
 
 ``create_app``'s keywords, the ``WSGICGI_*`` variables, the keys of a configuration file, the options of ``wsgicgi-dev``
-and the table in the README all come from the fields of ``Config``. This is the only module that reads ``os.environ``
-for settings. What holds for some scripts only is in a ``Section``; ``Config.for_script`` puts it together.
+and the table in the README all come from the fields of ``Config``; ``loading`` reads what they say. What holds for some
+scripts only is in a ``Section``; ``Config.for_script`` puts it together.
 """
 
 from __future__ import annotations
@@ -20,30 +20,12 @@ from typing import Any
 
 from . import values
 from .errors import ConfigError
-from .filerules import FILE_KEY, FileRule, file_rules, immutables
+from .filerules import FileRule, file_rules, immutables
 from .globs import compile_glob
-from .tomlfile import read_toml
 from .values import GIB, KIB, MIB, YEAR
-
-PREFIX = "WSGICGI_"
-
-#: The variable that names the configuration file.
-CONFIG_VARIABLE = PREFIX + "CONFIG"
-
-#: What sections are called in a configuration file, where each is a ``[[script]]``.
-SECTION_KEY = "script"
-
-#: Settings that are lists of sections, and what a section of them is called in a configuration file.
-_FILE_KEYS = {"scripts": SECTION_KEY, "files": FILE_KEY}
 
 # Where Python cannot start processes.
 _NO_PROCESSES = {"android", "emscripten", "ios", "tvos", "wasi", "watchos"}
-
-#: Variables that others set: tools that start us name their interpreter so, and Kubernetes and container links describe
-#: a service called "wsgicgi" to every container beside it.
-_NOT_OURS = re.compile(
-    PREFIX + r"(PYTHON|NAME|ENV_\w+|(\w+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?))"
-)
 
 
 def default_runner(platform: str) -> str:
@@ -160,8 +142,8 @@ def _section(given: object, number: int, *, place: str, convert: Callable[[str, 
             continue
         if name in setting_names() and name not in allowed:
             raise ConfigError(f"{place}: {name} is for the whole application: give it outside of the sections")
-        _require_known(name, [*allowed, "match"], place=f"{place}: ")
-        parsed[name] = _parse(name, convert(name, value), f"{place}: {name}")
+        require_known(name, [*allowed, "match"], place=f"{place}: ")
+        parsed[name] = parse_setting(name, convert(name, value), f"{place}: {name}")
     return Section(number=number, place=place, match=tuple(match), settings=parsed, _patterns=patterns)
 
 
@@ -381,7 +363,7 @@ class Config:
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
-            object.__setattr__(self, item.name, _parse(item.name, getattr(self, item.name), item.name))
+            object.__setattr__(self, item.name, parse_setting(item.name, getattr(self, item.name), item.name))
         _require_sandbox(self)
         _require_one_process(self)
 
@@ -457,138 +439,23 @@ def setting_names() -> list[str]:
     return [item.name for item in dataclasses.fields(Config)]
 
 
-def _parse(name: str, value: object, place: str) -> Any:
+def parse_setting(name: str, value: object, place: str) -> Any:
     """Check a value of a setting; ``place`` is what a message begins with."""
     try:
-        return _field(name).metadata["parse"](value)
+        return declaration(name).metadata["parse"](value)
     except ConfigError:  # which has its place
         raise
     except ValueError as error:
         raise ConfigError(f"{place}{_shown(value)}: {error}") from None
 
 
-def _field(name: str) -> dataclasses.Field[Any]:
+def declaration(name: str) -> dataclasses.Field[Any]:
+    """How a setting was declared."""
     return next(item for item in dataclasses.fields(Config) if item.name == name)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
-    """A value of a setting, and who gave it."""
-
-    value: Any
-    origin: str
-
-
-def load(
-    settings: Mapping[str, object],
-    environ: Mapping[str, str] | None = None,
-    *,
-    config: Config | str | os.PathLike[str] | None = None,
-) -> Config:
-    """Make the settings from keywords, else from ``WSGICGI_*`` variables, else from a file, else from the defaults.
-
-    Args:
-        settings: Keywords; they win. ``None`` for ``directory`` counts as not given.
-        environ: Where the variables are; default: the process's environment.
-        config: A configuration file; default: ``WSGICGI_CONFIG``. Or settings made before, which stand in the place of
-            variables and file.
-
-    Raises:
-        ConfigError: A name is unknown or a value is wrong.
-    """
-    if isinstance(config, Config):
-        keywords = _keywords(settings)
-        return dataclasses.replace(config, **keywords) if keywords else config
-    return Config(**{name: given.value for name, given in gather(settings, environ, config=config).items()})
-
-
-def gather(
-    settings: Mapping[str, object],
-    environ: Mapping[str, str] | None = None,
-    *,
-    config: str | os.PathLike[str] | None = None,
-) -> dict[str, Given]:
-    """Collect what is said about each setting, with its origin; see ``load``."""
-    variables = os.environ if environ is None else environ
-    found = {name: Given(value=value, origin="keyword") for name, value in _keywords(settings).items()}
-    found.update(_from_variables(variables, but=found))
-    file = variables.get(CONFIG_VARIABLE) if config is None else config
-    if file is not None:
-        found.update(_from_file(file, but=found))
-    return found
-
-
-def _keywords(settings: Mapping[str, object]) -> dict[str, Any]:
-    """What was given; Any: Config checks the types."""
-    given = {name: value for name, value in settings.items() if not (name == "directory" and value is None)}
-    for name in given:
-        _require_known(name, setting_names())
-    return given
-
-
-def _from_variables(variables: Mapping[str, str], *, but: Iterable[str]) -> dict[str, Given]:
-    names = [item.name for item in dataclasses.fields(Config) if item.metadata["is_text"]]
-    found = {}
-    for variable, text in variables.items():
-        if not variable.startswith(PREFIX) or variable == CONFIG_VARIABLE or _NOT_OURS.fullmatch(variable):
-            continue
-        name = variable.removeprefix(PREFIX).lower()
-        if name not in names:
-            _require_known(variable, [CONFIG_VARIABLE, *(PREFIX + known.upper() for known in names)])
-        if name not in but:
-            found[name] = Given(value=_parse(name, text, variable), origin=variable)
-    return found
-
-
-def _from_file(file: str | os.PathLike[str], *, but: Iterable[str]) -> dict[str, Given]:
-    origin = os.fsdecode(file)
-    base_dir, said = read_toml(file)
-
-    def convert(name: str, value: object) -> object:
-        _require_no_settings_in(name, value, origin)
-        from_file = _field(name).metadata["from_file"]
-        return value if from_file is None else from_file(base_dir, value)
-
-    names = [_FILE_KEYS.get(name, name) for name in setting_names()]
-    found = {}
-    parsed: Any  # Config checks it
-    for key, value in said.items():
-        _require_known(key, names, place=f"{origin}: ")
-        name = next((name for name, other in _FILE_KEYS.items() if other == key), key)
-        if name in but:
-            continue
-        if name == "scripts":
-            parsed = _sections_from_file(value, origin, convert)
-        elif name == "files":
-            parsed = _file_rules_from_file(value, origin)
-        else:
-            parsed = _parse(name, convert(name, value), f"{origin}: {name}")
-        found[name] = Given(value=parsed, origin=origin)
-    return found
-
-
-def _sections_from_file(value: object, origin: str, convert: Callable[[str, object], object]) -> tuple[Section, ...]:
-    if not isinstance(value, list):
-        raise ConfigError(f"{origin}: {SECTION_KEY}: begin each section with [[{SECTION_KEY}]], in two brackets")
-    return sections(value, f"{origin}: [[{SECTION_KEY}]]", convert)
-
-
-def _file_rules_from_file(value: object, origin: str) -> tuple[FileRule, ...]:
-    if not isinstance(value, list):
-        raise ConfigError(f"{origin}: {FILE_KEY}: begin each section with [[{FILE_KEY}]], in two brackets")
-    return file_rules(value, f"{origin}: [[{FILE_KEY}]]")
-
-
-def _require_no_settings_in(name: str, value: object, origin: str) -> None:
-    """Refuse a setting that was written below a table's head, where it is the table's and would silently do nothing."""
-    for key in value if isinstance(value, Mapping) else ():
-        if key in setting_names():
-            raise ConfigError(
-                f"{origin}: {key} stands below [{name}], where it is no setting but part of that table: move it above"
-            )
-
-
-def _require_known(name: object, known: list[str], place: str = "") -> None:
+def require_known(name: object, known: list[str], place: str = "") -> None:
+    """Refuse the name of a setting that is none."""
     if name in known:
         return
     if not isinstance(name, str) or not name.isidentifier():

@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from .diagnosis import Diagnosis, source_of, why_not_executable
 from .errors import GatewayError, NotFound, printable, request_id
 from .inquiry import REDACTED, Inquiry, is_secret, shell_command
-from .paths import shown
+from .urlpaths import shown
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -56,7 +56,7 @@ def html(error: GatewayError, inquiry: Inquiry) -> bytes:
         inquiry.environ,
         diagnosis,
         ended=f"It {status}." if status is not None else "",
-        stderr=_readable(exchange.stderr_tail[-MAX_SHOWN:]) if exchange is not None else "",
+        stderr=_readable(exchange.stderr.tail[-MAX_SHOWN:]) if exchange is not None else "",
         output=_readable(exchange.output_head[:MAX_SHOWN]) if exchange is not None else "",
         has_run=exchange is not None,
         source=_around(diagnosis, (str(inquiry.script.root_dir), inquiry.invocation.cwd)),

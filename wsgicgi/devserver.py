@@ -33,12 +33,14 @@ from . import __version__, check, compress, panel, replay, run, tls
 from .accesslog import AccessLog
 from .app import Application
 from .checkconfig import check_config
-from .config import Config, gather, load
+from .config import Config
 from .errors import ConfigError
 from .journal import Journal
+from .loading import gather, load
 from .panel import Panel
-from .paths import PathRules, count_scripts
+from .paths import PathRules
 from .recording import Recorder
+from .scripts import count_scripts
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

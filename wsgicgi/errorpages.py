@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from .config import Config
 from .errors import ConfigError, GatewayError, log, request_id
 from .gateway import NOT_REDIRECTED
-from .paths import PathRules, find_file, find_script
+from .paths import PathRules, find_file
+from .scripts import find_script
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

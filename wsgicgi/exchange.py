@@ -1,4 +1,4 @@
-"""All bytes from a script, its standard error, its deadlines, and its end.
+"""All bytes from a script, its deadlines, and its end.
 
 An ``Exchange`` is the ``app_iter`` of one script's answer. It owns the Execution: whatever happens, after ``close()``
 the script has ended or has been left to finish what it does with its standard output closed, and no descriptor is left.
@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from .client import ClientWatch
 from .errors import (
     BadScriptOutput,
     ClientGone,
@@ -24,16 +25,12 @@ from .errors import (
     ResponseCutShort,
     ScriptExceeded,
     ScriptTimeout,
-    printable,
 )
 from .pipes import Pipes, Source, watch
 from .response import HeadParser, ResponseHead
 from .runners.base import Execution, ExitStatus, Restrictions, is_ending
+from .stderr import StderrLines
 
-#: Seconds between two looks at the client while the script is silent.
-CLIENT_TICK = 0.25
-#: Seconds for which a closed connection is given the benefit of the doubt: some clients close only their half.
-HALF_CLOSED_GRACE = 0.75
 #: Seconds that the end of a script may take after the end of its output, to be known as its cause.
 EXIT_GRACE = 0.1
 #: Seconds that it may take to know how a script ended whose end has begun: the machine is busy then.
@@ -45,12 +42,8 @@ SHORT_ANSWER_SECONDS = 0.01
 SHORT_ANSWER_BYTES = 64 * 1024
 #: Seconds within which a script that has ended once is expected to end the next time.
 QUICK_SECONDS = 0.02
-#: URLs whose habits are known.
-MAX_HABITS = 1024
-#: Bytes after which a line of standard error is broken.
-MAX_LOG_LINE = 8 * 1024
-#: Bytes of the begin of the output and of the end of standard error that are kept for a diagnosis.
-KEPT_BYTES = 16 * 1024
+#: Bytes of the begin and of the end of the output that are kept for a diagnosis.
+KEPT_HEAD_BYTES = 16 * 1024
 KEPT_TAIL_BYTES = 512
 
 
@@ -64,38 +57,13 @@ class Limits:
     restrictions: Restrictions = Restrictions()
 
 
+def _exceeding(limit: str) -> type[GatewayError]:
+    """What a script's failure is called that came against a limit."""
+    return ScriptTimeout if limit.startswith("max_cpu") else ScriptExceeded
+
+
 def _nothing(*_: object) -> None:
     pass
-
-
-class Habits:
-    """What the last answer of each URL was like: the next one is expected to be like that.
-
-    Where it went on after its begin, nobody waits for the end of the next one. Where the script had ended at once, the
-    end is waited for first, and is all that is waited for.
-    """
-
-    def __init__(self) -> None:
-        self._going_on: set[int] = set()
-        self._quick: set[int] = set()
-
-    def hold(self, script: str, query: str) -> float:
-        """Seconds for which the head of a script's answer is held back."""
-        return 0.0 if hash((script, query)) in self._going_on else SHORT_ANSWER_SECONDS
-
-    def is_quick(self, script: str, query: str) -> bool:
-        """Whether a script is expected to end at once, after a short answer."""
-        return hash((script, query)) in self._quick
-
-    def note(self, script: str, query: str, *, went_on: bool, was_quick: bool = False) -> None:
-        """Learn from an answer."""
-        for habits, has_it in ((self._going_on, went_on), (self._quick, was_quick)):
-            if not has_it:
-                habits.discard(hash((script, query)))
-            else:
-                if len(habits) >= MAX_HABITS:
-                    habits.clear()
-                habits.add(hash((script, query)))
 
 
 class Exchange:
@@ -128,17 +96,13 @@ class Exchange:
         self._label = label
         self._limits = limits
         self._log = log
-        self._write_stderr = write_stderr
-        self._is_client_gone = is_client_gone
         self._at_end = at_end
         self._pipes = watch(execution) if pipes is None else pipes
         self._begin = time.monotonic()
         self._head_at = self._output_ended_at = math.inf
         self._silent_since = self._begin
-        self._next_look = self._begin + CLIENT_TICK
-        self._gone_since: float | None = None
+        self._client = ClientWatch(is_client_gone, self._begin)
         self._ready = b""  # output that was read and not yet given on
-        self._stderr_rest = b""
         self._output_ended = False
         self._exited = False
         self._has_told = False
@@ -152,7 +116,7 @@ class Exchange:
         self.was_terminated = False  # ended by us
         self.output_head = b""
         self.output_tail = b""
-        self.stderr_tail = b""
+        self.stderr = StderrLines(label, write_stderr)
 
     @property
     def pid(self) -> int:
@@ -195,11 +159,10 @@ class Exchange:
             self._drain()
             self._is_end_told = True
             message = f"{error}{f' It {status}.' if status else ''}"
-            limit = self._limits.restrictions.reached(status, self.stderr_tail)
+            limit = self._limit_reached(status)
             if not limit:
                 raise type(error)(f"{self._label}: {message}") from None
-            kind = ScriptTimeout if limit.startswith("max_cpu") else ScriptExceeded
-            raise kind(f"{self._label}: it came against {limit}: {message}") from None
+            raise _exceeding(limit)(f"{self._label}: it came against {limit}: {message}") from None
 
     def _no_head_in_time(self, received: int) -> str:
         took = time.monotonic() - self._begin
@@ -364,7 +327,7 @@ class Exchange:
             now = time.monotonic()
             # once the script has exited, only what is in the pipe already counts
             had_exited = self._exited
-            events = self._pipes.wait(0.0 if had_exited else max(0.0, min(deadline, self._next_look) - now))
+            events = self._pipes.wait(0.0 if had_exited else max(0.0, min(deadline, self._client.next_look) - now))
             output = b""
             has_ended = False
             for source, data in events:
@@ -374,14 +337,14 @@ class Exchange:
                 elif source is Source.EXIT:
                     self._exited = True
                 elif data:
-                    self._log_stderr(data)
+                    self.stderr.take(data)
             if events:
                 self._silent_since = time.monotonic()
             if has_ended or (had_exited and not output):
                 self._output_ended = True
                 self._output_ended_at = time.monotonic()
             if output:
-                self.output_head += output[: KEPT_BYTES - len(self.output_head)]
+                self.output_head += output[: KEPT_HEAD_BYTES - len(self.output_head)]
                 self.output_tail = output[-KEPT_TAIL_BYTES:]
                 self._look_at_client()
                 return output
@@ -393,15 +356,7 @@ class Exchange:
 
     def _look_at_client(self) -> None:
         now = time.monotonic()
-        if now < self._next_look:
-            return
-        self._next_look = now + CLIENT_TICK
-        if not self._is_client_gone():
-            self._gone_since = None
-        elif self._gone_since is None:
-            self._gone_since = now
-            self._next_look = now + HALF_CLOSED_GRACE
-        else:
+        if now >= self._client.next_look and self._client.has_left(now):
             raise ClientGone(f"{self._label}: the client has gone; process group {self._execution.pid} was killed")
 
     def _judge_end(self) -> None:
@@ -413,10 +368,13 @@ class Exchange:
         if status is not None and status.signal:
             self._drain()
             self._is_end_told = True
-            limit = self._limits.restrictions.reached(status, self.stderr_tail)
+            limit = self._limit_reached(status)
             why = f": it came against {limit}" if limit else ""
-            kind = ScriptTimeout if limit.startswith("max_cpu") else ScriptExceeded if limit else BadScriptOutput
+            kind = _exceeding(limit) if limit else BadScriptOutput
             raise kind(f"{self._label}: {status} in the middle of its output{why}")
+
+    def _limit_reached(self, status: ExitStatus | None) -> str:
+        return self._limits.restrictions.reached(status, self.stderr.tail)
 
     def wait_for_exit(self, timeout: float) -> ExitStatus | None:
         """How the script ended, if it does in time; there is no waiting for one that has not ended its output."""
@@ -456,7 +414,7 @@ class Exchange:
                 return False
             for source, data in self._pipes.wait(left):
                 if source is Source.STDERR:
-                    self._log_stderr(data)
+                    self.stderr.take(data)
                 elif source is Source.STDOUT and not data:
                     self._output_ended = True
         self.exit_status = status
@@ -488,8 +446,7 @@ class Exchange:
         """Log what is left to be said, and give everything back."""
         try:
             self._drain()
-            if self._stderr_rest:
-                self._log_stderr(b"\n")
+            self.stderr.end()
         finally:
             self._pipes.close()
             self._execution.close()
@@ -501,15 +458,15 @@ class Exchange:
 
     def _forget(self) -> None:
         """Let go of the request, whose environ holds this: no cycle keeps the bytes until the next collection."""
-        self._log = self._write_stderr = _nothing
-        self._is_client_gone = bool
+        self._log = self.stderr.write = _nothing
+        self._client.is_gone = bool
         self._at_end = _nothing
         self._ready = b""
 
     def _log_exit_status(self) -> None:
         was_whole = self._is_answered or self._output_ended
         if was_whole and self.exit_status and not self.exit_status.is_success and not self._is_end_told:
-            limit = self._limits.restrictions.reached(self.exit_status, self.stderr_tail)
+            limit = self._limit_reached(self.exit_status)
             self._log(f"{self._label}: {self.exit_status}{f': it came against {limit}' if limit else ''}")
 
     def _drain(self) -> None:
@@ -518,18 +475,4 @@ class Exchange:
             events = [] if self._pipes.are_over else self._pipes.wait(0)
             if not events:
                 break
-            self._log_stderr(b"".join(data for source, data in events if source is Source.STDERR))
-
-    # -- standard error
-
-    def _log_stderr(self, data: bytes) -> None:
-        """Write the whole lines that came; keep what is no line yet."""
-        self.stderr_tail = (self.stderr_tail + data)[-KEPT_BYTES:]
-        lines = (self._stderr_rest + data).split(b"\n")
-        self._stderr_rest = lines.pop()
-        while len(self._stderr_rest) > MAX_LOG_LINE:
-            lines.append(self._stderr_rest[:MAX_LOG_LINE])
-            self._stderr_rest = self._stderr_rest[MAX_LOG_LINE:]
-        if lines:
-            texts = (printable(line.decode("utf-8", "backslashreplace").removesuffix("\r")) for line in lines)
-            self._write_stderr("".join(f"{self._label}: {text}\n" for text in texts))
+            self.stderr.take(b"".join(data for source, data in events if source is Source.STDERR))

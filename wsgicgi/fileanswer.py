@@ -15,10 +15,10 @@ from werkzeug.wsgi import FileWrapper
 from .conditional import has_conditions, is_known, select
 from .errors import PreconditionFailed, RangeNotSatisfiable, log
 from .filebody import BLOCK, Part, Parts
-from .paths import shown
 from .ranges import multipart
 from .representation import Representation, Resource
 from .server import sends_by_descriptor
+from .urlpaths import shown
 from .variants import preferred
 
 if TYPE_CHECKING:

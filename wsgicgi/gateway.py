@@ -39,18 +39,20 @@ from .errors import (
     redirect_response,
     write_log,
 )
-from .exchange import Exchange, Habits, Limits
+from .exchange import Exchange, Limits
 from .forwarded import Proxies
 from .frameworks import keeps
+from .habits import Habits
 from .health import Trouble, find_trouble
 from .inquiry import Inquiry
 from .observation import UnwatchedRun, begin_run
-from .paths import Script, is_python, shown
 from .pipes import watch
 from .response import HeadParser, Kind, ResponseHead
 from .runners import RUNNERS, Execution, IdentityRefused, Invocation, Runner
+from .scripts import Script, is_python
 from .server import check_polling, keeps_answers
 from .terms import AllTerms, Terms
+from .urlpaths import shown
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

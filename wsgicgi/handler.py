@@ -3,34 +3,31 @@
 What ``http.server`` still has is inherited: parsing, files, listings, logging. What it removed is here: finding a
 script (``is_cgi``, ``cgi_info``, ``translate_path``) and running it. ``run_cgi`` shows the line: a ``Script`` and an
 environ, the gateway, and the answer through ``send_response``, ``send_header``, ``end_headers`` and ``wfile``, so that
-whatever a subclass overrides applies to scripts too. Requests are checked before a subclass sees them (``connection``).
+whatever a subclass overrides applies to scripts too. Requests are checked before a subclass sees them (``connection``);
+what they are to the gateway, ``handlerenviron`` says.
 
 ``cgi_info`` is a directory and a rest, written as a URL is: percent-encoded or not, it is decoded once, in ``run_cgi``.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import copy
 import functools
 import http.server
 import mimetypes
 import os
-import re
 import socket
 import stat
 import sys
 import urllib.parse
-from collections.abc import Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from . import metavars, targets
-from .config import Config, load
 from .errors import GatewayError, NotFound, TooManyRedirects
 from .exchange import Exchange
-from .framing import BodyStream, RequestInput, find_framing, is_http11
+from .framing import is_http11
 from .gateway import (
     MAX_LOCAL_REDIRECTS,
     NOT_REDIRECTED,
@@ -39,17 +36,16 @@ from .gateway import (
     answer_fields,
     has_body,
 )
-from .handlerpaths import Refusal, ScriptPaths, executable
-from .paths import Script, canonical
+from .handlerenviron import ScriptRequests
+from .handlerpaths import Refusal, executable
 from .response import Kind, ResponseHead
 from .runners import RUNNERS, Runner
+from .urlpaths import canonical
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 __all__ = ["CGIHTTPRequestHandler", "executable", "nobody_uid", "test"]
-
-_TOKEN = re.compile(r"[!#$%&'*+\-.^`|~0-9A-Za-z]+")  # without "_", by which "A_B" could stand for "A-B"
 
 #: Variables that scripts of the original always had, empty where a request has no such field.
 _ALWAYS = (
@@ -98,7 +94,7 @@ def _url_collapse_path(path: str) -> str:
     return f"/{'/'.join(kept)}/{last}{mark + query if query else ''}"
 
 
-class CGIHTTPRequestHandler(ScriptPaths):
+class CGIHTTPRequestHandler(ScriptRequests):
     """Serves files, and runs the scripts that are below ``cgi_directories``.
 
     Args:
@@ -119,12 +115,9 @@ class CGIHTTPRequestHandler(ScriptPaths):
 
     server_version: str = SOFTWARE
     rbufsize = 0  # what follows the head stays in the socket, for those who read from there
-    cgi_settings: ClassVar[Mapping[str, object]] = {}
-    trust_authorization: bool = False
     default_content_type: str = "application/octet-stream"
 
     _redirects = 0
-    _target: str | None = None
 
     # -- the interface of the original
 
@@ -248,9 +241,6 @@ class CGIHTTPRequestHandler(ScriptPaths):
             self.send_error(HTTPStatus.NOT_FOUND, "File not found")
             return None
 
-    def _config(self) -> Config:
-        return load({"directory": os.sep, **self.cgi_settings})
-
     def _gateway(self) -> Gateway:
         base = {**dict.fromkeys(_ALWAYS, ""), **metavars.inherited_whole(os.environ)}
         try:
@@ -259,64 +249,6 @@ class CGIHTTPRequestHandler(ScriptPaths):
             cwd = None
         config = self._config()
         return Gateway(config, _shared_runner(config.runner), base=base, cwd=cwd, software=self.version_string())
-
-    def _environ(self, script: Script, query: str) -> WSGIEnvironment:
-        """This request as the gateway takes it (PEP 3333)."""
-        target = self._target or _raw_target(self)
-        host, port = _own_address(self.server)
-        environ: dict[str, Any] = {
-            "REQUEST_METHOD": self.command,
-            "SCRIPT_NAME": "",
-            "PATH_INFO": script.script_path + script.extra_path,
-            "QUERY_STRING": targets.wire(query),
-            "REQUEST_URI": target,
-            "SERVER_NAME": host,
-            "SERVER_PORT": port,
-            "SERVER_PROTOCOL": self.request_version,
-            "wsgi.url_scheme": "https" if self._is_encrypted() else "http",
-            "wsgi.errors": _Log(self),
-            "wsgicgi.socket": self._socket(),
-            **self._field_variables(),
-            **self._body_variables(),
-        }
-        if isinstance(self.client_address, tuple):
-            environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = map(str, self.client_address[:2])
-        origin = targets.ABSOLUTE_FORM.fullmatch(target)
-        if origin:
-            environ["HTTP_HOST"] = origin[2].rpartition("@")[2]
-        if self.trust_authorization:
-            environ.update(_user(self.headers.get("Authorization", "")))
-        return environ
-
-    def _field_variables(self) -> dict[str, str]:
-        variables: dict[str, str] = {}
-        for name, value in self.headers.items():
-            if not _TOKEN.fullmatch(name):
-                continue
-            variable = "HTTP_" + name.upper().replace("-", "_")
-            text = targets.wire(str(value).strip(" \t"))
-            if variable in variables:
-                text = variables[variable] + ("; " if variable == "HTTP_COOKIE" else ",") + text
-            variables[variable] = text
-        if "HTTP_CONTENT_TYPE" in variables:
-            variables["CONTENT_TYPE"] = variables.pop("HTTP_CONTENT_TYPE")
-        variables.pop("HTTP_CONTENT_LENGTH", None)
-        variables.pop("HTTP_TRANSFER_ENCODING", None)
-        return variables
-
-    def _body_variables(self) -> dict[str, Any]:
-        """The body. With a ``timeout`` of the handler's, a script gets what came in time, as in Python 3.14."""
-        if not isinstance(self.rfile, RequestInput):  # a subclass parses requests by itself
-            self.rfile = RequestInput(self.rfile)
-            self.rfile.begin_body(find_framing(self.headers, self.request_version))
-        framing = self.rfile.framing
-        is_patient = self.timeout is not None
-        timeout = self.timeout if self.timeout is not None else self._config().timeout
-        stream = BodyStream(self.rfile, sock=self._socket(), timeout=timeout, is_patient=is_patient)
-        variables: dict[str, Any] = {"wsgi.input": stream, "wsgi.input_terminated": True}
-        if framing.length is not None and not (is_patient and framing.length):
-            variables["CONTENT_LENGTH"] = str(self.rfile.left)
-        return variables
 
     def _answer(self, exchange: Exchange, head: ResponseHead, environ: WSGIEnvironment, length: int | None) -> None:
         fields = answer_fields(environ, head, length)
@@ -367,51 +299,10 @@ class CGIHTTPRequestHandler(ScriptPaths):
             self.path, self.command, self.headers, self._target = given
 
 
-class _Log:
-    """``wsgi.errors``: what the gateway and scripts say goes to ``log_error``."""
-
-    def __init__(self, handler: CGIHTTPRequestHandler) -> None:
-        self._handler = handler
-
-    def write(self, lines: str) -> None:
-        for line in lines.splitlines():
-            self._handler.log_error("%s", line)
-
-    def flush(self) -> None:
-        pass
-
-
 @functools.cache
 def _shared_runner(name: str) -> Runner:
     """One runner of a kind for all requests of this process."""
     return RUNNERS[name]()
-
-
-def _raw_target(handler: CGIHTTPRequestHandler) -> str:
-    """The target as the client sent it."""
-    words = getattr(handler, "requestline", "").split()
-    return words[1] if len(words) > 1 else handler.path
-
-
-def _own_address(server: Any) -> tuple[str, str]:
-    """Name and port of a server; only those of ``http.server`` tell them."""
-    address = getattr(server, "server_address", None)
-    host, port = address[:2] if isinstance(address, tuple) else ("localhost", 80)
-    return str(getattr(server, "server_name", host)), str(getattr(server, "server_port", port))
-
-
-def _user(authorization: str) -> dict[str, str]:
-    """Who an Authorization field says that the client is."""
-    scheme, _, credentials = authorization.strip(" \t").partition(" ")
-    if not credentials:
-        return {}
-    variables = {"AUTH_TYPE": scheme}
-    if scheme.lower() == "basic":
-        with contextlib.suppress(ValueError):
-            user, colon, _ = base64.b64decode(credentials.strip()).decode("latin-1").partition(":")
-            if colon:
-                variables["REMOTE_USER"] = user
-    return variables
 
 
 def test(  # noqa: PLR0917  # the original's signature

@@ -15,7 +15,8 @@ from typing import Any
 from . import targets
 from .connection import ConnectionHandler
 from .errors import NotFound
-from .paths import Script, canonical, script_command, segments
+from .scripts import Script, script_command
+from .urlpaths import canonical, native, segments, split_behind
 
 _WINDOWS = sys.platform == "win32"
 
@@ -114,7 +115,7 @@ class ScriptPaths(ConnectionHandler):
         while depth < len(names) and (not place or os.path.isdir(place)):
             depth += 1
             place = self._place(names[:depth])
-        name, extra_path = targets.split_behind(path, depth)
+        name, extra_path = split_behind(path, depth)
         shown = targets.text(name)
         if (not place or os.path.isdir(place)) and path.endswith("/"):
             # to a translate_path of a subclass, it may be a script all the same
@@ -136,7 +137,7 @@ class ScriptPaths(ConnectionHandler):
 
     def _place(self, names: Sequence[str]) -> str:
         """Where ``translate_path`` finds what some names stand for."""
-        url = targets.as_url("/" + "/".join(os.fsencode(name).decode("latin-1") for name in names))
+        url = targets.as_url("/" + native("/".join(names)))
         return os.path.abspath(os.fspath(self.translate_path(url)))
 
     def _command(self, place: str, shown: str) -> tuple[str, ...]:

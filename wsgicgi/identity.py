@@ -15,7 +15,7 @@ from .errors import CannotChangeIdentity, ConfigError, OwnerRefused
 from .runners.base import Identity
 
 if TYPE_CHECKING:
-    from .paths import Script
+    from .scripts import Script
 
 if sys.platform != "win32":
     import grp

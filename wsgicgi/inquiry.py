@@ -18,8 +18,8 @@ from .diagnosis import Activity, Diagnosis, Evidence, Fault
 from .diagnosis.output import misspelt_name
 from .errors import BadScriptOutput, GatewayError, ScriptExceeded, ScriptTimeout, log, write_log
 from .exchange import Exchange
-from .paths import Script
 from .runners import ExitStatus, Invocation
+from .scripts import Script
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -132,7 +132,7 @@ class Inquiry:
         """Take the end of the run. A shell goes on after its errors: they are explained too."""
         if self._is_failing:
             return
-        if self.diagnosis is None and self.exchange is not None and self.exchange.stderr_tail:
+        if self.diagnosis is None and self.exchange is not None and self.exchange.stderr.tail:
             found = diagnosis.explain_shell(self.evidence(Fault.EXIT, ""))
             if found is not None:
                 self.diagnosis = found
@@ -159,7 +159,7 @@ class Inquiry:
             return
         if isinstance(error, ScriptTimeout):
             self._activity = diagnosis.activity(self.exchange.pid)
-            self._last_words = self.exchange.stderr_tail  # what is said of its end is not why it came
+            self._last_words = self.exchange.stderr.tail  # what is said of its end is not why it came
         self._exit_status = self.exchange.wait_for_exit(END_SECONDS if isinstance(error, BadScriptOutput) else 0)
 
     def judge(self, error: GatewayError) -> GatewayError:
@@ -194,14 +194,14 @@ class Inquiry:
 
     def looks_dying(self) -> bool:
         """Whether what is on standard error so far is what scripts write when they die."""
-        if self.exchange is None or not self.exchange.stderr_tail:
+        if self.exchange is None or not self.exchange.stderr.tail:
             return False
         evidence = dataclasses.replace(self.evidence(Fault.EXIT, ""), code=1)
         return diagnosis.diagnose(evidence).rule not in _NO_CRASH
 
     def look_for_crash(self) -> Diagnosis | None:
         """Why a script ended with an error whose answer is whole: only what it says of itself; else None."""
-        if self.exchange is None or not self.exchange.stderr_tail:
+        if self.exchange is None or not self.exchange.stderr.tail:
             return None
         status = self.exchange.wait_for_exit(END_SECONDS)
         if status is None or status.is_success:
@@ -245,7 +245,7 @@ class Inquiry:
     def _stderr(self) -> bytes:
         if self._last_words is not None:
             return self._last_words
-        return self.exchange.stderr_tail if self.exchange is not None else b""
+        return self.exchange.stderr.tail if self.exchange is not None else b""
 
     @property
     def exit_status(self) -> ExitStatus | None:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from .errors import printable
 from .inquiry import is_secret
-from .paths import shown
 from .runners import ExitStatus, Invocation
+from .urlpaths import shown
 
 if TYPE_CHECKING:
     from .exchange import Exchange

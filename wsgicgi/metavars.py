@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .errors import request_id
-from .paths import Script
-from .paths import native as _native
+from .scripts import Script
+from .urlpaths import native as _native
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

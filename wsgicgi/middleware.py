@@ -12,14 +12,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .config import Config, load
+from .config import Config
 from .errors import ConfigError, GatewayError, ScriptForbidden
 from .frameworks import with_paths_as_sent
 from .gateway import Gateway
 from .health import Trouble
+from .loading import load
 from .operating import Front, front
-from .paths import PathRules, Script, ScriptFinder, canonical, script_command, shown
+from .paths import PathRules
 from .runners import Runner
+from .scripts import Script, ScriptFinder, script_command
+from .urlpaths import canonical, shown
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -30,10 +33,8 @@ class CGIMiddleware:
 
     Args:
         app: What answers for all other URLs.
-        directory: What "/" maps to; default: the setting, else the current directory.
-        config: A configuration file, or a ``Config``.
+        directory, config, settings: As for ``create_app``.
         runner: What starts scripts: an object, or a name as in ``Config``.
-        settings: As in ``Config``; they win over ``config``.
 
     Raises:
         ConfigError: A setting is wrong.

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import metrics
 from .errors import BadScriptOutput, ClientGone, ScriptExceeded, ScriptTimeout, printable, request_id, write_lines
-from .paths import Script, shown
+from .scripts import Script
+from .urlpaths import shown
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

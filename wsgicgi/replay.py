@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from .app import Application
-from .config import load
 from .errors import ConfigError, printable
 from .inquiry import REDACTED, is_secret
+from .loading import load
 from .recording import MAX_RECORDED, recorded
 from .run import FAILED, OK, Errors, Response, misused, perform
 

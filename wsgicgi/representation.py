@@ -19,7 +19,7 @@ from typing import IO
 from . import filecache
 from .errors import NO_RESOURCES, Forbidden, NotFound, OutOfResources
 from .filebody import read_whole
-from .paths import shown
+from .urlpaths import shown
 
 # What is no plain file cannot block, and the last name on the way is no link any more.
 _FLAGS = os.O_RDONLY

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from .app import Application
-from .config import load
 from .diagnosis import Diagnosis
 from .errors import ConfigError, ResponseCutShort, printable
+from .loading import load
+from .urlpaths import native
 
 if TYPE_CHECKING:
     from wsgiref.types import ErrorStream
@@ -149,8 +150,7 @@ def run(arguments: Sequence[str]) -> int:
         body = _data(options.data)
         request = Request(
             method=options.method or ("POST" if body else "GET"),
-            target=_native(urllib.parse.quote(url + options.path_info))
-            + (f"?{options.query}" if options.query else ""),
+            target=native(urllib.parse.quote(url + options.path_info)) + (f"?{options.query}" if options.query else ""),
             fields=_fields(options.header, has_body=bool(body)),
             body=body,
         )
@@ -222,14 +222,10 @@ def _fields(given: Sequence[str], *, has_body: bool) -> tuple[tuple[str, str], .
         name, colon, value = line.partition(":")
         if not colon or not name.replace("-", "").isalnum():
             raise ValueError(f"--header {line!r}: write it as 'Name: value'")
-        fields.append((name, _native(value.strip())))
+        fields.append((name, native(value.strip())))
     if has_body and not any(name.lower() == "content-type" for name, _ in fields):
         fields.append(("Content-Type", "application/x-www-form-urlencoded"))
     return tuple(fields)
-
-
-def _native(text: str) -> str:
-    return os.fsencode(text).decode("latin-1")
 
 
 def _print_head(status: str, fields: Iterable[tuple[str, str]]) -> None:

@@ -23,7 +23,7 @@ from werkzeug.http import parse_accept_header
 
 from . import fileanswer, filecache, listing
 from .conditional import is_known
-from .config import Config, load
+from .config import Config
 from .cors import Cors
 from .errors import (
     NO_RESOURCES,
@@ -36,9 +36,11 @@ from .errors import (
     redirect_response,
 )
 from .frameworks import with_paths_as_sent
-from .paths import PathRules, canonical, find_file, segments, shown, visible_names
+from .loading import load
+from .paths import PathRules, find_file, visible_names
 from .representation import Resource, open_file
 from .resources import Resources
+from .urlpaths import canonical, native, segments, shown
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -58,9 +60,7 @@ class StaticMiddleware:
 
     Args:
         app: What answers for all other URLs.
-        directory: What "/" maps to; default: the setting, else the current directory.
-        config: A configuration file, or a ``Config``.
-        settings: As in ``Config``; they win over ``config``.
+        directory, config, settings: As for ``create_app``.
 
     Raises:
         ConfigError: A setting is wrong.
@@ -159,7 +159,7 @@ class StaticMiddleware:
         watched: filecache.Watched | None,
     ) -> Iterable[bytes]:
         for name in self.config.index_names:
-            index_path = path + os.fsencode(name).decode("latin-1")
+            index_path = path + native(name)
             try:
                 file, _ = find_file(self._rules, index_path)
                 if stat.S_ISREG(_mode(file)):
@@ -216,7 +216,7 @@ class StaticMiddleware:
         if name is None:
             return None
         try:
-            file, readme_path = find_file(self._rules, path + os.fsencode(name).decode("latin-1"))
+            file, readme_path = find_file(self._rules, path + native(name))
             with open_file(file, readme_path) as opened:
                 data = opened.read(README_BYTES + 1) or b""
         except (GatewayError, OSError):

@@ -87,13 +87,3 @@ def as_url(path: str) -> str:
         else c
         for c in written
     )
-
-
-def split_behind(path: str, depth: int) -> tuple[str, str]:
-    """Split a canonical path into its first ``depth`` names, without empty segments, and the rest."""
-    name = ""
-    for _ in range(depth):
-        segment, slash, path = path.lstrip("/").partition("/")
-        name += "/" + segment
-        path = slash + path
-    return name or "/", path if name else ""

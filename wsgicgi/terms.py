@@ -14,8 +14,9 @@ from .admission import Pool
 from .config import Config, Section, section_giving
 from .errors import ConfigError
 from .exchange import Limits
-from .paths import Script
 from .runners import Restrictions, sandbox
+from .scripts import Script
+from .urlpaths import native
 
 #: Combinations of sections whose terms are kept.
 MAX_TERMS = 256
@@ -84,7 +85,7 @@ class AllTerms:
     def of(self, script: Script) -> Terms:
         """The terms of one script."""
         # a CGIScript has no path below its mount point but its name
-        path = script.script_path or "/" + os.fsencode(script.file.name).decode("latin-1")
+        path = script.script_path or "/" + native(script.file.name)
         return self._with(self._config.sections_for(path))
 
     def general(self) -> Terms:

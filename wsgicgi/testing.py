@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from .app import create_app
 from .middleware import CGIScript
+from .urlpaths import native
 
 if TYPE_CHECKING:
     import pytest
@@ -112,7 +113,7 @@ def _with_errors(app: WSGIApplication, log: io.StringIO) -> WSGIApplication:
 
 def _at_its_name(app: WSGIApplication, name: str) -> WSGIApplication:
     """Mount a script at its name, where links of its pages to itself lead; the root means it too."""
-    mount = "/" + os.fsencode(name).decode("latin-1")
+    mount = "/" + native(name)
 
     def mounted(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]

@@ -40,7 +40,7 @@ REST = "the rest: host check, start_response, calls between the stages"
 
 # A stage, and the functions whose time it is: "module:name", or "module:Class.name".
 STAGES = {
-    "find the script (ScriptFinder.find)": ["wsgicgi.paths:ScriptFinder.find"],
+    "find the script (ScriptFinder.find)": ["wsgicgi.scripts:ScriptFinder.find"],
     "take the body (body.collect)": ["wsgicgi.body:collect"],
     "meta-variables (metavars.build)": ["wsgicgi.metavars:build"],
     "start: pipes, frame, hand over (Warden.start)": ["wsgicgi.runners.warden:Warden.start"],

@@ -2,196 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-import itertools
 import os
 import re
-import sys
-from dataclasses import dataclass
 
-from . import facts
-from .base import Diagnosis, Evidence, Row, cut, interpreter, quoted
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Traceback:
-    """The last exception in a text: where it was raised, as seen from the script, and its last line."""
-
-    error: str
-    message: str
-    file: str
-    line: int
-    text: str  # the whole of it
-
-    @property
-    def said(self) -> str:
-        """The exception as Python prints it, in one line."""
-        return f"{self.error}: {self.message}" if self.message else self.error
-
-
-_FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+)', re.MULTILINE)
-_ERROR = re.compile(r"^(?P<error>[A-Za-z_][\w.]*)(?:: (?P<message>.*))?$")
-_BEGIN = re.compile(r'^(?:Traceback \(most recent call last\):|  File "[^"]+", line \d+$)', re.MULTILINE)
-
-
-def find_traceback(text: str, cwd: str) -> Traceback | None:
-    """Find the last traceback in a text; None when there is none.
-
-    Its place is the last frame in a file below the script's directory: that of a library helps nobody.
-    """
-    begins = [found.start() for found in _BEGIN.finditer(text) if text[found.start()] == "T"] or [
-        found.start() for found in _BEGIN.finditer(text)
-    ]
-    if not begins:
-        return None
-    part = text[begins[-1] :]
-    lines = part.splitlines()
-    for number, line in enumerate(lines[1:], 1):
-        found = _ERROR.match(line)
-        if found is None or line.startswith((" ", "Traceback")):
-            continue
-        frames = list(_FRAME.finditer("\n".join(lines[:number])))
-        if not frames:
-            return None
-        own = [frame for frame in frames if _is_own(frame["file"], cwd)] or frames[-1:]
-        return Traceback(
-            error=found["error"].rpartition(".")[2],
-            message=found["message"] or "",
-            file=os.path.join(cwd, own[-1]["file"]) if not own[-1]["file"].startswith("<") else "",
-            line=int(own[-1]["line"]),
-            text=part,
-        )
-    return None
-
-
-def _is_own(file: str, cwd: str) -> bool:
-    if file.startswith("<"):  # <frozen os>, <string>
-        return False
-    full = os.path.join(cwd, file)
-    return full.startswith(cwd.rstrip("/") + "/") and "/site-packages/" not in full and "/lib/python" not in full
-
-
-# -- what Python 2 had and Python 3 has not
-
-_PYTHON_2_MODULES = frozenset(
-    (
-        "urllib2",
-        "ConfigParser",
-        "StringIO",
-        "cStringIO",
-        "cPickle",
-        "Queue",
-        "httplib",
-        "cookielib",
-        "urlparse",
-        "HTMLParser",
-        "Cookie",
-        "BaseHTTPServer",
-        "CGIHTTPServer",
-        "SimpleHTTPServer",
-        "Tkinter",
-        "commands",
-        "__builtin__",
-        "md5",
-        "sha",
-        "sets",
-        "anydbm",
-        "dbhash",
-        "gdbm",
-        "xmlrpclib",
-        "htmlentitydefs",
-        "robotparser",
-        "SocketServer",
-        "thread",
-        "copy_reg",
-        "UserDict",
-        "UserList",
-        "exceptions",
-    )
-)
-_PYTHON_2_SYNTAX = re.compile(
-    r"Missing parentheses in call to '(print|exec)'|multiple exception types must be parenthesized"
-    r"|leading zeros in decimal integer literals are not permitted|invalid decimal literal.*L\b"
-)
-_PYTHON_2_NAMES = {
-    "raw_input",
-    "unicode",
-    "xrange",
-    "unichr",
-    "basestring",
-    "long",
-    "reduce",
-    "execfile",
-    "cmp",
-    "reload",
-}
-_PYTHON_2_METHODS = re.compile(
-    r"'dict' object has no attribute '(has_key|iteritems|itervalues|iterkeys)'|'str' object has no attribute 'decode'"
-    r"|module 'urllib' has no attribute '(quote|unquote|urlencode|urlopen)\w*'"
-    r"|module 'string' has no attribute '(letters|lowercase|uppercase|join|replace|split|lower|upper)'"
-)
-
-# Removed from the standard library in 3.13 (PEP 594), in 3.12, and what brings them back.
-_REMOVED = {
-    "cgi": "legacy-cgi",
-    "cgitb": "legacy-cgi",
-    "distutils": "setuptools",
-    "imp": "",
-    "asyncore": "pyasyncore",
-    "asynchat": "pyasynchat",
-    "telnetlib": "standard-telnetlib",
-    "imghdr": "standard-imghdr",
-    "sndhdr": "standard-sndhdr",
-    "crypt": "legacycrypt",
-    "pipes": "standard-pipes",
-    "uu": "standard-uu",
-    "xdrlib": "standard-xdrlib",
-    "mailcap": "standard-mailcap",
-    "nntplib": "standard-nntplib",
-    "chunk": "standard-chunk",
-    "aifc": "standard-aifc",
-    "sunau": "standard-sunau",
-    "smtpd": "aiosmtpd",
-}
-
-# Projects whose modules have other names.
-_PROJECTS = {
-    "PIL": "Pillow",
-    "yaml": "PyYAML",
-    "bs4": "beautifulsoup4",
-    "MySQLdb": "mysqlclient",
-    "cv2": "opencv-python-headless",
-    "sklearn": "scikit-learn",
-    "dotenv": "python-dotenv",
-    "psycopg2": "psycopg2-binary",
-    "Crypto": "pycryptodome",
-    "serial": "pyserial",
-    "dateutil": "python-dateutil",
-    "mysql": "mysql-connector-python",
-    "pymysql": "PyMySQL",
-    "jwt": "PyJWT",
-    "docx": "python-docx",
-    "ldap": "python-ldap",
-}
-
-
-def python_2(found: Traceback) -> bool:
-    """Whether the source was written for Python 2."""
-    if found.error == "SyntaxError":
-        return bool(_PYTHON_2_SYNTAX.search(found.message)) or bool(
-            re.search(r"^\s*(print\s+(>>|['\"\w])|except\s+[\w.]+\s*,\s*\w+\s*:|raise\s+\w+\s*,)", found.text, re.M)
-        )
-    if found.error in ("ModuleNotFoundError", "ImportError"):
-        return _module(found.message) in _PYTHON_2_MODULES
-    if found.error == "NameError":
-        name = re.search(r"name '(\w+)'", found.message)
-        return name is not None and name[1] in _PYTHON_2_NAMES
-    return bool(_PYTHON_2_METHODS.search(found.message))
-
-
-def _module(message: str) -> str:
-    name = re.search(r"No module named '?([\w.]+)'?", message)
-    return name[1].split(".")[0] if name else ""
+from . import facts, imports, python2
+from .base import Diagnosis, Evidence, Row, quoted
+from .tracebacks import Traceback, find_traceback
 
 
 def traceback(evidence: Evidence) -> Diagnosis | None:
@@ -202,92 +18,11 @@ def traceback(evidence: Evidence) -> Diagnosis | None:
         found = find_traceback(output, evidence.cwd)
     if found is None or found.error in ("KeyboardInterrupt", "BrokenPipeError"):
         return None
-    for special in (_python_2, _hidden, _import, _syntax, _file, _by_table):
+    for special in (python2.old_source, imports.hidden, imports.failed, _syntax, _file, _by_table):
         diagnosis = special(found, evidence)
         if diagnosis is not None:
             return diagnosis
-    return _made(found, "python-exception", f"{found.said}{_at(found)}")
-
-
-def _at(found: Traceback) -> str:
-    name = os.path.basename(found.file)
-    return f" in {name} line {found.line}" if name else ""
-
-
-def _made(found: Traceback, rule: str, what: str, remedy: str = "", command: str = "") -> Diagnosis:
-    return Diagnosis(rule=rule, what=cut(what), file=found.file, line=found.line, remedy=remedy, command=command)
-
-
-def _python_2(found: Traceback, evidence: Evidence) -> Diagnosis | None:
-    if not python_2(found):
-        return None
-    what = f"this is Python 2 source, and Python 3 runs it: {found.said}{_at(found)}"
-    remedy = "Write it for Python 3 (print(x), urllib.request, input(), except E as e)."
-    python = facts.find_program("python2")
-    if python:
-        remedy += f" Or let {python} run it."
-    return _made(found, "python-2", what, remedy)
-
-
-# A module is named that is there, but is not what the script expects; 3.13 says which file is to be renamed.
-_UNEXPECTED = re.compile(
-    r"module '(\w+)' has no attribute|from (?:partially initialized module )?'(\w+)'|'(\w+)' is not a package"
-)
-
-
-def _hidden(found: Traceback, evidence: Evidence) -> Diagnosis | None:
-    """A file beside the script that has the name of a standard module."""
-    unexpected = _UNEXPECTED.search(found.message.replace("partially initialized module '", "module '"))
-    name = next(filter(None, unexpected.groups()), "") if unexpected else ""
-    file = os.path.join(evidence.cwd, f"{name}.py")
-    if name not in sys.stdlib_module_names or not facts.is_file(file):
-        return None
-    what = f"{file} hides Python's own module {name!r}: {found.error}{_at(found)}"
-    command = f"mv {quoted(file)} {quoted(os.path.join(evidence.cwd, f'my_{name}.py'))}"
-    return _made(found, "python-hidden-module", what, "Give it another name.", command)
-
-
-def _import(found: Traceback, evidence: Evidence) -> Diagnosis | None:
-    if "partially initialized module" in found.message:
-        what = f"modules import each other in a circle: {found.said}{_at(found)}"
-        return _made(found, "python-circular-import", what, "Import inside of the function that needs it.")
-    if found.error == "ImportError" and "cannot import name" in found.message:
-        return _made(found, "python-import", f"{found.said}{_at(found)}", "Its version may be another than you expect.")
-    if found.error not in ("ModuleNotFoundError", "ImportError"):
-        return None
-    name = _module(found.message)
-    if not name:
-        return None
-    if name in sys.stdlib_module_names and name not in _REMOVED:
-        return _made(found, "python-import", f"{found.said}{_at(found)}", f"{name} itself is there.")
-    return _missing_module(name, found, evidence)
-
-
-def _missing_module(name: str, found: Traceback, evidence: Evidence) -> Diagnosis:
-    what = f"there is no Python module {name!r}{_at(found)}"
-    python = facts.find_program(interpreter(evidence)) or sys.executable
-    pip = f"{quoted(python)} -m pip install"
-    if name in _REMOVED:
-        project = _REMOVED[name]
-        since = "3.12" if name in ("distutils", "imp", "asyncore", "asynchat", "smtpd") else "3.13"
-        what = f"the module {name!r} is no part of Python since {since}{_at(found)}"
-        if not project:
-            return _made(found, "python-removed-module", what, "Use importlib instead.")
-        remedy = f"pip install {project} brings it back."
-        return _made(found, "python-removed-module", what, remedy, f"{pip} {project}")
-    elsewhere = facts.environment_with(name, evidence.cwd)
-    if elsewhere and elsewhere != python:
-        remedy = f"It is installed for {elsewhere}: name that in line 1."
-        return _made(found, "python-other-venv", what, remedy, f"sed -i '1s|.*|#!{elsewhere}|' {quoted(found.file)}")
-    own = facts.find_upwards(evidence.cwd, f"{name}.py")
-    if own:
-        remedy = f"There is {own}, but Python looks in the script's directory: put it there, or set PYTHONPATH."
-        return _made(found, "python-own-module", what, remedy, f"WSGICGI_ENV=PYTHONPATH={os.path.dirname(own)}")
-    close = difflib.get_close_matches(name, sys.stdlib_module_names, n=1, cutoff=0.75)
-    if close:
-        return _made(found, "python-misspelt-module", what, f"Did you mean {close[0]!r}?")
-    project = _PROJECTS.get(name, name)
-    return _made(found, "python-no-module", what, f"Install it for {python}.", f"{pip} {project}")
+    return found.diagnosis("python-exception", f"{found.said}{found.place}")
 
 
 _SYNTAX = (
@@ -331,21 +66,11 @@ def _syntax(found: Traceback, evidence: Evidence) -> Diagnosis | None:
     for row in _SYNTAX:
         said = row.judge(found.message, evidence)
         if said is not None and (found.error != "ValueError" or row.rule == "python-nul"):
-            return _made(found, row.rule, f"{said.what}{_at(found)}", said.remedy, said.command)
+            return found.diagnosis(row.rule, f"{said.what}{found.place}", said.remedy, said.command)
     if found.error not in ("SyntaxError", "IndentationError", "TabError"):
         return None
-    code = _quoted_line(found)
-    return _made(found, "python-syntax", f"{found.said}{_at(found)}{f': {code!r}' if code else ''}")
-
-
-def _quoted_line(found: Traceback) -> str:
-    """The line that the message shows, if it shows one."""
-    code = ""
-    lines = found.text.splitlines()
-    for line, following in itertools.pairwise(lines):
-        if _FRAME.match(line):
-            code = following.strip()
-    return "" if _ERROR.fullmatch(code) else cut(code, 80)
+    code = found.quoted_line
+    return found.diagnosis("python-syntax", f"{found.said}{found.place}{f': {code!r}' if code else ''}")
 
 
 def _file(found: Traceback, evidence: Evidence) -> Diagnosis | None:
@@ -358,28 +83,28 @@ def _file(found: Traceback, evidence: Evidence) -> Diagnosis | None:
     if number == 13:
         place = full if os.path.exists(full) else os.path.dirname(full).rstrip("/") or "/"
         state = facts.describe_mode(place)
-        what = f"PermissionError: permission denied for {path!r}{_at(found)}"
+        what = f"PermissionError: permission denied for {path!r}{found.place}"
         remedy = f"{place} is {state}, and the script runs as {evidence.user or 'another user'}."
         command = f"ls -ld {quoted(place)}"
         if place == evidence.cwd and evidence.user:
             remedy += " Let it write into a directory of its own that is not one for scripts."
             command = f"install -d -o {evidence.user} {quoted(os.path.join(os.path.dirname(place), 'data'))}"
-        return _made(found, "python-permission", what, remedy, command)
+        return found.diagnosis("python-permission", what, remedy, command)
     if number == 2 and re.search(r"subprocess\.py|_execute_child", found.text):
-        what = f"it starts the program {path!r}, which is not on PATH{_at(found)}"
+        what = f"it starts the program {path!r}, which is not on PATH{found.place}"
         nearest = facts.nearest_program(path)
         remedy = f"There is {nearest}." if nearest else f"Install {os.path.basename(path)}, or give its full path."
-        return _made(found, "python-no-program", what, remedy)
+        return found.diagnosis("python-no-program", what, remedy)
     if number == 2:
-        what = f"FileNotFoundError: there is no file {path!r}{_at(found)}"
+        what = f"FileNotFoundError: there is no file {path!r}{found.place}"
         if os.path.isabs(path):
             directory = os.path.dirname(path)
             remedy = "" if os.path.isdir(directory) else f"There is no directory {directory} either."
-            return _made(found, "python-no-file", what, remedy)
+            return found.diagnosis("python-no-file", what, remedy)
         elsewhere = facts.find_upwards(os.path.dirname(evidence.cwd), os.path.basename(path))
         there = f" There is {elsewhere}." if elsewhere else ""
         remedy = f"Scripts run in their own directory: it looked for {full}.{there}"
-        return _made(found, "python-relative-file", what, remedy)
+        return found.diagnosis("python-relative-file", what, remedy)
     return None
 
 
@@ -503,18 +228,18 @@ def _by_table(found: Traceback, evidence: Evidence) -> Diagnosis | None:
         said = row.judge(found.said, evidence)
         if said is None or (row.rule == "python-no-variable" and "environ" not in found.text):
             continue
-        if row.rule == "python-locale" and ".encode(" in _quoted_line(found):
+        if row.rule == "python-locale" and ".encode(" in found.quoted_line:
             continue  # it asked for that encoding itself
         if row.rule == "python-no-body" and "CONTENT_LENGTH" not in found.text:
             continue
-        return _made(found, row.rule, f"{said.what}{_at(found)}", said.remedy, said.command)
+        return found.diagnosis(row.rule, f"{said.what}{found.place}", said.remedy, said.command)
     if found.error == "KeyError" and "environ" in found.text:
-        what = f"the variable {found.message} is not set{_at(found)}"
+        what = f"the variable {found.message} is not set{found.place}"
         remedy = "Scripts get few of the server's variables; the settings env and pass_env give them more."
-        return _made(found, "python-no-variable", what, remedy)
+        return found.diagnosis("python-no-variable", what, remedy)
     if found.error == "KeyError" and re.search(r"FieldStorage|form|cgi\.py|getvalue|query", found.text):
-        what = f"KeyError: the request has no field {found.message}{_at(found)}"
-        return _made(found, "python-no-field", what, "Use form.getvalue(name, default).")
+        what = f"KeyError: the request has no field {found.message}{found.place}"
+        return found.diagnosis("python-no-field", what, "Use form.getvalue(name, default).")
     return None
 
 
