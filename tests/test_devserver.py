@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import servers
-from servers import BIN, Server, dev, steps, wait_until
+from servers import BIN, Server, dev, running, steps, wait_until
 from sites import Site
 
 CT = "Content-Type: text/plain\n"
@@ -47,6 +47,14 @@ def test_access_line_has_method_target_status_bytes_time_and_exit(site: Site, tm
     assert re.search(r"GET  /page\.txt  200  5 B  \d+ ms\n", server.log)
     assert re.search(r"GET  /cgi-bin/steps\.py\?\S+  200  3 B  \d+ ms  exited with status 3(  slow)?\n", server.log)
     assert re.search(r"HEAD  /nope  404  0 B  \d+ ms\n", server.log)
+
+
+def test_without_standard_error_it_serves(site: Site, tmp_path: Path) -> None:
+    """As under pythonw.exe: what would be logged is lost, and nothing else."""
+    command = ["/bin/sh", "-c", 'exec "$@" 2>&-', "sh", BIN / "wsgicgi-dev", "-d", site.directory, "0"]
+    site.sh("broken", "echo x\n")
+    with running(command, r"http://127\.0\.0\.1:(\d+)/", tmp_path / "log") as server:
+        assert [server.get(f"/cgi-bin/{name}")[0].status for name in ("report.py", "broken")] == [200, 502]
 
 
 def test_cgi_dir_option_replaces_the_default(site: Site, tmp_path: Path) -> None:

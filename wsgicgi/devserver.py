@@ -21,7 +21,7 @@ import webbrowser
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import waitress.channel
 import waitress.parser
@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     scheme = "http" if context is None else "https"
     journal = Journal()
     server = _create_server(
-        Panel(AccessLog(ExtraFields(served, fields), sys.stderr, journal), journal),
+        Panel(AccessLog(ExtraFields(served, fields), _standard_error(), journal), journal),
         [sock if context is None else tls.listen(context, sock) for sock in listening],
         sockets,
         channel_class,
@@ -378,6 +378,11 @@ def _banner(config: Config, scheme: str, server: Any) -> str:
         lines.append(f"  {path}: {what}")
     lines.append(f"  {panel.PATH}: the last script runs, for browsers on this machine")
     return "\n".join([*lines, "Stop with Ctrl-C."])
+
+
+def _standard_error() -> TextIO:
+    """Where lines go: nowhere under ``pythonw.exe`` and without descriptor 2, where there is none."""
+    return sys.stderr or open(os.devnull, "w", encoding="utf-8")  # as long as the server
 
 
 def _open_browser(url: str) -> None:
