@@ -235,6 +235,17 @@ def test_protocol_1_1_is_the_default(site: Site, tmp_path: Path) -> None:
             assert answers(server, GET % b"/page.txt", close % b"/page.txt").count(b"HTTP/1.1 200 OK") == 2
 
 
+def test_close_among_other_words_ends_the_connection(site: Site, tmp_path: Path) -> None:
+    """RFC 9112 section 9.6; Perl's LWP says "TE, close", and would wait."""
+    site.file("a.txt", "text")
+    with (
+        dev(tmp_path / "log", "-d", str(site.directory)) as server,
+        socket.create_connection((server.host, server.port), timeout=20) as client,
+    ):
+        client.sendall(b"GET /a.txt HTTP/1.1\r\nHost: x\r\nTE: deflate\r\nConnection: TE, Close\r\n\r\n")
+        assert client.makefile("rb").read().endswith(b"\r\n\r\ntext")
+
+
 @pytest.mark.parametrize("protocol", ["HTTP/1.0", "HTTP/1.1"])
 @pytest.mark.parametrize("coding", ["chunked", "chunked, chunked"])
 def test_a_request_with_two_lengths_is_refused(protocol: str, coding: str, site: Site, tmp_path: Path) -> None:

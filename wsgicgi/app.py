@@ -15,6 +15,7 @@ from .forwarded import Proxies
 from .frameworks import with_paths_as_sent
 from .metavars import authority
 from .middleware import CGIMiddleware
+from .paths import shown
 from .static import StaticMiddleware
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ class Application:
             environ["wsgicgi.error_pages"] = self._error_pages.answer
         host = _host(environ)
         if host is None:
-            return error_response(BadRequest(), environ, start_response)
+            field = environ.get("HTTP_HOST")
+            found = "no Host, which HTTP/1.1 wants" if field is None else f"Host: {field!r:.80} is not one host"
+            return error_response(BadRequest(f"{shown(environ['PATH_INFO'])}: {found}"), environ, start_response)
         if host != environ.get("HTTP_HOST", ""):
             environ["HTTP_HOST"] = host
         environ = with_paths_as_sent(environ)

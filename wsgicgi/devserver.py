@@ -239,10 +239,16 @@ def _channel_class(options: argparse.Namespace) -> Any:
 
 
 class _RequestParser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]  # waitress has no annotations
-    """Refuses a body with two lengths: whoever stands before us may have taken the other (RFC 9112 section 6.1)."""
+    """Refuses a body with two lengths: whoever stands before us may have taken the other (RFC 9112 section 6.1).
+
+    A client that wants the end of the connection may say so with other words beside it (section 9.6), as Perl's LWP
+    does (``TE, close``); waitress looks for the one word.
+    """
 
     def parse_header(self, header_plus: bytes) -> None:
         super().parse_header(header_plus)
+        if "close" in (word.strip() for word in self.headers.get("CONNECTION", "").lower().split(",")):
+            self.headers["CONNECTION"] = "close"
         if self.chunked and "CONTENT_LENGTH" in self.headers:
             raise waitress.parser.ParsingError("Content-Length and Transfer-Encoding in one request")
 
