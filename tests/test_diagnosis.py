@@ -10,9 +10,12 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +25,19 @@ from sites import Site
 from werkzeug.test import EnvironBuilder
 
 from wsgicgi import create_app
-from wsgicgi.diagnosis import Diagnosis, Evidence, Fault, FileFacts, diagnose, ends, output, programs, python, start
+from wsgicgi.diagnosis import (
+    Diagnosis,
+    Evidence,
+    Fault,
+    FileFacts,
+    diagnose,
+    ends,
+    facts,
+    output,
+    programs,
+    python,
+    start,
+)
 
 CT = "Content-Type: text/html"
 PY = f"#!{sys.executable}\n"
@@ -765,3 +780,45 @@ def test_a_file_system_that_runs_nothing_is_named(tmp_path: Path) -> None:
         assert "denied" in done.stderr or "not permitted" in done.stderr, done.stderr
         pytest.skip("no mounts here")
     assert done.stdout == "noexec True\n"
+
+
+@pytest.fixture
+def open_site() -> Iterator[Site]:
+    """A site that everybody may enter, as pytest's directories are not."""
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        yield Site(Path(place) / "site")
+
+
+@pytest.mark.root_only
+def test_a_first_line_that_nobody_can_run_is_named_whoever_it_is(open_site: Site) -> None:
+    """Where scripts run as somebody else, the system says the same of a closed file and of a wrong first line."""
+    open_site.script("x", "#!/usr/bin\n")
+    answer = ask(open_site, "/cgi-bin/x", run_as="nobody")
+    assert answer.status == 403
+    assert "nobody may not run" in answer.log
+    assert "line 1 names the directory '/usr/bin' as the interpreter. Write the path of a program." in answer.log
+
+
+@pytest.mark.root_only
+def test_the_program_that_could_not_run_is_named(open_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script without a first line is run by our own Python, which may be in root's home."""
+    closed = open_site.directory.parent / "closed"
+    closed.mkdir(mode=0o700)
+    (closed / "python3").symlink_to("/bin/sh")
+    open_site.script("x.py", "print()\n")
+    monkeypatch.setattr("wsgicgi.gateway.sys", SimpleNamespace(executable=str(closed / "python3")))
+    answer = ask(open_site, "/cgi-bin/x.py", run_as="nobody")
+    assert f"nobody may not run {closed}/python3" in answer.log
+
+
+@pytest.mark.root_only
+def test_an_interpreter_that_is_named_can_be_run_by_everybody(tmp_path: Path) -> None:
+    """Root's PATH may begin in root's home, where scripts that run as nobody find nothing."""
+    tmp_path.chmod(0o700)
+    own = tmp_path / "sh"
+    own.write_text("#!/bin/sh\n")
+    own.chmod(0o755)
+    assert facts.find_program("sh", f"{tmp_path}:/bin") != str(own)
+    own.rename(tmp_path / "only-here")
+    assert facts.find_program("only-here", f"{tmp_path}:/bin") == str(tmp_path / "only-here")
