@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import array
 import atexit
+import contextlib
 import errno
 import itertools
 import logging
@@ -36,6 +37,8 @@ from .sandbox import status_of_script
 #: Seconds until a warden must be ready, and until it must have ended a script.
 READY_SECONDS = 20.0
 END_SECONDS = _warden.KILL_GRACE + 5.0
+#: Seconds without an answer after which a warden is told to go on.
+NUDGE_SECONDS = 1.0
 
 _logger = logging.getLogger("wsgicgi")
 
@@ -150,6 +153,10 @@ class Warden:
             os.fchown(descriptor, self._identity.uid, self._identity.gid)
 
     def _started(self, records: int, place: int, invocation: Invocation) -> int:
+        poll = select.poll()
+        poll.register(records, select.POLLIN)
+        while not poll.poll(NUDGE_SECONDS * 1000):
+            self.go_on()
         record = os.read(records, _warden.RECORD.size)
         if not record:
             if place > self._taken.count():
@@ -190,6 +197,11 @@ class Warden:
                 if error.errno in NO_RESOURCES:
                     raise
                 raise BrokenPipeError(errno.EPIPE, f"the warden has gone: {error}") from None
+
+    def go_on(self) -> None:
+        """Have it go on, should a script have stopped it (``kill -STOP -1``): one that is only slow does not notice."""
+        with contextlib.suppress(OSError):
+            os.kill(self._process.pid, signal.SIGCONT)
 
     def is_alive(self) -> bool:
         """Whether it is there: it never says anything but READY, and its end of the socket ends with it."""
@@ -338,6 +350,7 @@ class _Execution:
 
     def begin_end(self) -> None:
         """Ask for its end without waiting."""
+        self._warden.go_on()
         try:
             self._warden.end(self._number)
         except OSError:
