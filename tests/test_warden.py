@@ -377,6 +377,14 @@ def test_warden_that_a_script_has_stopped_goes_on(start: Callable[..., Execution
     assert warden.find(None, no_new_privs=True) is keeper
 
 
+def test_warden_that_a_script_has_stopped_ends_with_its_server() -> None:
+    """It would stay for ever, and its scripts with it."""
+    keeper = warden.Warden(None, no_new_privs=True)
+    os.kill(keeper._process.pid, signal.SIGSTOP)
+    keeper.close()
+    wait_until(lambda: os.waitpid(keeper._process.pid, os.WNOHANG)[0], "it has ended")
+
+
 def test_start_that_a_killed_warden_had_not_taken_is_made_by_another(
     start: Callable[..., Execution], monkeypatch: pytest.MonkeyPatch
 ) -> None:

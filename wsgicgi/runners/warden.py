@@ -200,8 +200,9 @@ class Warden:
 
     def go_on(self) -> None:
         """Have it go on, should a script have stopped it (``kill -STOP -1``): one that is only slow does not notice."""
-        with contextlib.suppress(OSError):
-            os.kill(self._process.pid, signal.SIGCONT)
+        if self._process.returncode is None:
+            with contextlib.suppress(OSError):
+                os.kill(self._process.pid, signal.SIGCONT)
 
     def is_alive(self) -> bool:
         """Whether it is there: it never says anything but READY, and its end of the socket ends with it."""
@@ -213,6 +214,7 @@ class Warden:
         """Let it go: it ends what still runs, and itself."""
         self._socket.close()
         self._taken.close()
+        self.go_on()
         # Nobody waits for it: this process is about to end, or is not its parent. At the end of a process under gevent
         # there is nothing left that could tell of a child's end.
         self._process.returncode = 0
