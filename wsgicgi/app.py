@@ -49,7 +49,9 @@ class Application:
         if host is None:
             field = environ.get("HTTP_HOST")
             found = "no Host, which HTTP/1.1 wants" if field is None else f"Host: {field!r:.80} is not one host"
-            return error_response(BadRequest(f"{shown(environ['PATH_INFO'])}: {found}"), environ, start_response)
+            return error_response(
+                BadRequest(f"{shown(environ.get('PATH_INFO', ''))}: {found}"), environ, start_response
+            )
         if host != environ.get("HTTP_HOST", ""):
             environ["HTTP_HOST"] = host
         environ = with_paths_as_sent(environ)
