@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from wsgicgi.body import PIECE, PIPE_BYTES, Body, collect, no_input
-from wsgicgi.errors import BadRequest, BodyTimeout, BodyTooLarge, ClientGone, GatewayError, LengthRequired
+from wsgicgi.errors import BadRequest, BodyTimeout, BodyTooLarge, ClientGone, GatewayError, LengthRequired, SpoolFull
 
 GIB = 1024**3
 MEMORY = 300_000
@@ -450,6 +450,21 @@ def test_a_body_for_which_there_is_no_room_is_insufficient_storage(tmp_path: Pat
     """Where the system refuses to let a file grow, the answer is 507 (RFC 4918 section 11.5), and no 500."""
     told = under_limit("RLIMIT_FSIZE", 500_000, size=1_000_000, memory=memory, temporary=tmp_path)
     assert told == f"SpoolFull: no room for a request body in {tmp_path}: File too large"
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["gone", "none"])
+def test_a_body_for_which_there_is_no_directory_is_insufficient_storage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    """A root that is read-only and no TMPDIR: 507, and a line that says what to set; the rest of the body is read."""
+    gone = str(tmp_path / "gone")
+    monkeypatch.setattr(tempfile, "tempdir", gone if known else None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [gone])
+    stream = Pieces(payload(1_000_000))
+    environ = {"REQUEST_METHOD": "POST", "CONTENT_LENGTH": "1000000", "wsgi.input": stream}
+    with pytest.raises(SpoolFull, match=rf"^no place for a request body: No .*{gone}.*\. The server's variable TMPDIR"):
+        collect(environ, max_bytes=GIB, memory=0, timeout=10)
+    assert stream.given == 1_000_000
 
 
 def test_a_body_that_fits_into_a_limit_is_taken(tmp_path: Path) -> None:

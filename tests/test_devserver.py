@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import servers
-from servers import BIN, Server, dev, steps, wait_until
+from servers import BIN, Server, dev, running, steps, wait_until
 from sites import Site
 
 CT = "Content-Type: text/plain\n"
@@ -47,6 +47,14 @@ def test_access_line_has_method_target_status_bytes_time_and_exit(site: Site, tm
     assert re.search(r"GET  /page\.txt  200  5 B  \d+ ms\n", server.log)
     assert re.search(r"GET  /cgi-bin/steps\.py\?\S+  200  3 B  \d+ ms  exited with status 3(  slow)?\n", server.log)
     assert re.search(r"HEAD  /nope  404  0 B  \d+ ms\n", server.log)
+
+
+def test_without_standard_error_it_serves(site: Site, tmp_path: Path) -> None:
+    """As under pythonw.exe: what would be logged is lost, and nothing else."""
+    command = ["/bin/sh", "-c", 'exec "$@" 2>&-', "sh", BIN / "wsgicgi-dev", "-d", site.directory, "0"]
+    site.sh("broken", "echo x\n")
+    with running(command, r"http://127\.0\.0\.1:(\d+)/", tmp_path / "log") as server:
+        assert [server.get(f"/cgi-bin/{name}")[0].status for name in ("report.py", "broken")] == [200, 502]
 
 
 def test_cgi_dir_option_replaces_the_default(site: Site, tmp_path: Path) -> None:
@@ -225,6 +233,17 @@ def test_protocol_1_1_is_the_default(site: Site, tmp_path: Path) -> None:
         with dev(tmp_path / "log", *arguments, cwd=site.directory) as server:
             close = GET.replace(b"keep-alive", b"close")
             assert answers(server, GET % b"/page.txt", close % b"/page.txt").count(b"HTTP/1.1 200 OK") == 2
+
+
+def test_close_among_other_words_ends_the_connection(site: Site, tmp_path: Path) -> None:
+    """RFC 9112 section 9.6; Perl's LWP says "TE, close", and would wait."""
+    site.file("a.txt", "text")
+    with (
+        dev(tmp_path / "log", "-d", str(site.directory)) as server,
+        socket.create_connection((server.host, server.port), timeout=20) as client,
+    ):
+        client.sendall(b"GET /a.txt HTTP/1.1\r\nHost: x\r\nTE: deflate\r\nConnection: TE, Close\r\n\r\n")
+        assert client.makefile("rb").read().endswith(b"\r\n\r\ntext")
 
 
 @pytest.mark.parametrize("protocol", ["HTTP/1.0", "HTTP/1.1"])

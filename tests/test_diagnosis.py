@@ -10,9 +10,12 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,6 +32,7 @@ from wsgicgi.diagnosis import (
     FileFacts,
     diagnose,
     ends,
+    facts,
     imports,
     output,
     programs,
@@ -420,6 +424,19 @@ OTHERS = [
     sh("http-status-line", f"printf 'HTTP/1.1 200 OK\\n{CT}\\n\\nx'\n", "Write Status: 200 OK in its place", line=2),
     sh("wrong-status", f"printf 'Status: OK 200\\n{CT}\\n\\nx'\n", "Write Status: 200 OK", line=2),
     sh("wrong-status", "printf 'Status: abc\\n\\n'\n", "is not three digits and a reason"),
+    sh("wrong-status", "printf 'Status: 103 Early Hints\\n\\n'\n", "a script gives the final one. Write 200 to 599"),
+    sh("other", f"printf '{CT}\\nX: a\\001b\\n\\n'\n", "output line 2 has a control character in a header field"),
+    sh("nph", "echo hello\n", "or have another name. It exited with status 0.", name="nph-x"),
+    sh("nph", f"printf 'HTTP/2 200\\n{CT}\\n\\nx'\n", "let it print HTTP/1.1 200 OK first", name="nph-x"),
+    sh("nph", "printf 'HTTP/1.1 200 OK\\nx\\n\\n'\n", "output line 2 is not a header field", name="nph-x"),
+    sh(
+        "nph",
+        "printf 'HTTP/1.1 200 OK\\nTransfer-Encoding: chunked\\n\\n0\\n\\n'\n",
+        "must leave Transfer-Encoding to the server",
+        name="nph-x",
+    ),
+    sh("folded-field", f"printf '{CT};\\n charset=x\\n\\nx'\n", "output line 2 continues the field before it", line=2),
+    sh("no-empty-line", f"printf '{CT}\\n  <p>x</p>\\n\\nx'\n", "the empty line between header and body", line=2),
     sh("misspelt-field", "echo 'Content-type = text/html'; echo; echo x\n", "it has = in place of the colon", line=2),
     sh("misspelt-field", "echo 'Content-Type text/html'; echo; echo x\n", "it has no colon", line=2),
     sh("misspelt-field", "echo 'Content Type: text/html'; echo; echo x\n", "Write Content-Type: text/html", line=2),
@@ -467,6 +484,7 @@ OTHERS = [
     node("node-error", "let x = ;\n", "Node: SyntaxError: Unexpected token ';' in line 2", line=2),
     node("node-no-module", "require('no-such-module')\n", "there is no Node module 'no-such-module'"),
     py("endless-loop", "while True: pass\n", "it computed all the time", settings={"timeout": 2}, status=504),
+    sh("stopped", "kill -STOP $$\n", "it was stopped by a signal. Look", settings={"timeout": 0.5}, status=504),
     sh("waits-for-child", "sleep 300\necho\n", "it waited for 'sleep 300'", settings={"timeout": 0.5}, status=504),
     py(
         "waits",
@@ -620,6 +638,11 @@ EVIDENCE = {
         errno.ENOEXEC,
         "line 1 names '/bin/sh', which is no program for this machine",
     ),
+    "endless-interpreter": (
+        FileFacts(path="/s/x", size=9, head=b"#!/bin/sh\n"),
+        errno.ELOOP,
+        "line 1 names '/bin/sh', a script whose first line names another one",
+    ),
     "no-loader": (
         FileFacts(path="/s/x", size=4096, head=head_of_python()),
         errno.ENOENT,
@@ -759,3 +782,45 @@ def test_a_file_system_that_runs_nothing_is_named(tmp_path: Path) -> None:
         assert "denied" in done.stderr or "not permitted" in done.stderr, done.stderr
         pytest.skip("no mounts here")
     assert done.stdout == "noexec True\n"
+
+
+@pytest.fixture
+def open_site() -> Iterator[Site]:
+    """A site that everybody may enter, as pytest's directories are not."""
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        yield Site(Path(place) / "site")
+
+
+@pytest.mark.root_only
+def test_a_first_line_that_nobody_can_run_is_named_whoever_it_is(open_site: Site) -> None:
+    """Where scripts run as somebody else, the system says the same of a closed file and of a wrong first line."""
+    open_site.script("x", "#!/usr/bin\n")
+    answer = ask(open_site, "/cgi-bin/x", run_as="nobody")
+    assert answer.status == 403
+    assert "nobody may not run" in answer.log
+    assert "line 1 names the directory '/usr/bin' as the interpreter. Write the path of a program." in answer.log
+
+
+@pytest.mark.root_only
+def test_the_program_that_could_not_run_is_named(open_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script without a first line is run by our own Python, which may be in root's home."""
+    closed = open_site.directory.parent / "closed"
+    closed.mkdir(mode=0o700)
+    (closed / "python3").symlink_to("/bin/sh")
+    open_site.script("x.py", "print()\n")
+    monkeypatch.setattr("wsgicgi.gateway.sys", SimpleNamespace(executable=str(closed / "python3")))
+    answer = ask(open_site, "/cgi-bin/x.py", run_as="nobody")
+    assert f"nobody may not run {closed}/python3" in answer.log
+
+
+@pytest.mark.root_only
+def test_an_interpreter_that_is_named_can_be_run_by_everybody(tmp_path: Path) -> None:
+    """Root's PATH may begin in root's home, where scripts that run as nobody find nothing."""
+    tmp_path.chmod(0o700)
+    own = tmp_path / "sh"
+    own.write_text("#!/bin/sh\n")
+    own.chmod(0o755)
+    assert facts.find_program("sh", f"{tmp_path}:/bin") != str(own)
+    own.rename(tmp_path / "only-here")
+    assert facts.find_program("only-here", f"{tmp_path}:/bin") == str(tmp_path / "only-here")

@@ -243,6 +243,19 @@ def test_a_hostile_cause_stays_one_line_of_the_log() -> None:
     assert answer.log.getvalue() == (f"/x\\n127.0.0.1 - admin logged in\\r\\x1b[1A [{request_id(answer.environ)}]\n")
 
 
+def test_without_standard_error_nothing_is_logged_and_nothing_fails() -> None:
+    """``2>&-`` and pythonw.exe leave None in sys.stderr, which waitress passes on; gunicorn wraps it."""
+
+    class Wrapper:
+        def write(self, text: str) -> None:
+            None.write(text)  # type: ignore[attr-defined]
+
+        def flush(self) -> None: ...
+
+    for stream in (None, Wrapper()):
+        log({"wsgi.errors": stream}, "x")
+
+
 def test_a_line_of_the_log_is_flushed() -> None:
     """A line is there at once, for who watches the log, even where the server's stream waits (PEP 3333)."""
     raw = io.BytesIO()

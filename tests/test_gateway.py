@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
+import io
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from servers import Server, serving, steps, wait_until
 from sites import Site
 from werkzeug.test import create_environ, run_wsgi_app
 
-from wsgicgi import CGIMiddleware
+from wsgicgi import CGIMiddleware, create_app
 from wsgicgi.exchange import SHORT_ANSWER_SECONDS
 from wsgicgi.habits import MAX_HABITS
 
@@ -555,3 +556,19 @@ def test_source_is_never_shown(server: Server, site: Site, target: str) -> None:
     response, body = server.get(target)
     assert b"THE SOURCE" not in body
     assert (response.status == 200 and body == b"ran\n") or 400 <= response.status < 500
+
+
+def test_what_is_refused_is_logged_with_its_url(site: Site) -> None:
+    """What is wrong with a request's body or Host knows nothing of URLs, and a line without one helps nobody."""
+    app = create_app(site.directory, max_body_bytes=3)
+    for method, fields, cause in (
+        ("TRACE", {}, "TRACE is not for scripts"),
+        ("POST", {"CONTENT_LENGTH": "4"}, "the request body has 4 bytes; at most 3 are taken (max_body_bytes)"),
+        ("GET", {"HTTP_HOST": "a b"}, "Host: 'a b' is not one host"),
+    ):
+        environ = create_environ("/cgi-bin/report.py", method=method)
+        environ.update(fields)
+        environ["wsgi.errors"] = errors = io.StringIO()
+        run_wsgi_app(app, environ)
+        assert re.fullmatch(rf"/cgi-bin/report.py: {re.escape(cause)} \[[0-9a-f]{{16}}\]\n", errors.getvalue())
+    app.close()

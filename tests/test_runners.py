@@ -117,6 +117,16 @@ def test_terminate_ends_the_whole_group(start: Callable[..., Execution]) -> None
     wait_until(lambda: not group_exists(execution.pid), "the group is gone")
 
 
+def test_a_stopped_script_can_clean_up(start: Callable[..., Execution]) -> None:
+    """SIGTERM waits until a process goes on (signal(7)), so it is told to."""
+    execution = start("trap 'echo clean; exit 0' TERM; echo begin; kill -STOP $$; while :; do sleep 0.1; done")
+    assert os.read(execution.stdout, 100) == b"begin\n"
+    wait_until(lambda: ") T " in Path(f"/proc/{execution.pid}/stat").read_text(), "it is stopped")
+    execution.begin_end()
+    assert read_all(execution.stdout) == b"clean\n"
+    assert execution.wait(10) == ExitStatus()
+
+
 def has_living_member(group: int) -> bool:
     return child._has_living_member(group)
 

@@ -367,8 +367,29 @@ def test_warden_that_is_killed_is_replaced_and_takes_its_scripts_along(start: Ca
     assert warden.find(None, no_new_privs=True) is not keeper
 
 
-def test_start_that_a_killed_warden_had_not_taken_is_made_by_another(start: Callable[..., Execution]) -> None:
+def test_warden_that_a_script_has_stopped_goes_on(start: Callable[..., Execution]) -> None:
+    """``kill -STOP -1`` by an unlucky script: the next script starts, and none hangs."""
+    assert output(start("kill -STOP $PPID; echo stopped")) == "stopped\n"
+    keeper = warden.find(None, no_new_privs=True)
+    stat_file = Path(f"/proc/{keeper._process.pid}/stat")
+    wait_until(lambda: b") T " in stat_file.read_bytes(), "it has stopped")
+    assert output(start("echo on")) == "on\n"
+    assert warden.find(None, no_new_privs=True) is keeper
+
+
+def test_warden_that_a_script_has_stopped_ends_with_its_server() -> None:
+    """It would stay for ever, and its scripts with it."""
+    keeper = warden.Warden(None, no_new_privs=True)
+    os.kill(keeper._process.pid, signal.SIGSTOP)
+    keeper.close()
+    wait_until(lambda: os.waitpid(keeper._process.pid, os.WNOHANG)[0], "it has ended")
+
+
+def test_start_that_a_killed_warden_had_not_taken_is_made_by_another(
+    start: Callable[..., Execution], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing was started, and that is known: nobody has to be turned away."""
+    monkeypatch.setattr(warden, "NUDGE_SECONDS", 60)  # it stays stopped
     start("true").wait(10)
     keeper = warden.find(None, no_new_privs=True)
     os.kill(keeper._process.pid, signal.SIGSTOP)

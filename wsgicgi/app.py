@@ -17,6 +17,7 @@ from .loading import load
 from .metavars import authority
 from .middleware import CGIMiddleware
 from .static import StaticMiddleware
+from .urlpaths import shown
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -47,7 +48,11 @@ class Application:
             environ["wsgicgi.error_pages"] = self._error_pages.answer
         host = _host(environ)
         if host is None:
-            return error_response(BadRequest(), environ, start_response)
+            field = environ.get("HTTP_HOST")
+            found = "no Host, which HTTP/1.1 wants" if field is None else f"Host: {field!r:.80} is not one host"
+            return error_response(
+                BadRequest(f"{shown(environ.get('PATH_INFO', ''))}: {found}"), environ, start_response
+            )
         if host != environ.get("HTTP_HOST", ""):
             environ["HTTP_HOST"] = host
         environ = with_paths_as_sent(environ)

@@ -54,6 +54,8 @@ _null: int | None = None
 _lock = threading.Lock()
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# a directory for temporary files that is missing or may not be written, as in a container with a read-only root
+_NO_PLACE = {errno.ENOENT, errno.ENOTDIR, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -89,7 +91,7 @@ def collect(environ: WSGIEnvironment, *, max_bytes: int, memory: int, timeout: f
         BodyTooLarge: It is longer than ``max_bytes``.
         LengthRequired: It is chunked and the server does not undo that.
         UnknownTransferCoding: It is coded in another way.
-        SpoolFull: There is no room on disk for it.
+        SpoolFull: There is no room on disk for it, or no directory.
         OutOfResources: No descriptor is left.
     """
     try:
@@ -102,6 +104,12 @@ def collect(environ: WSGIEnvironment, *, max_bytes: int, memory: int, timeout: f
     except OSError as error:
         if error.errno in _NO_ROOM:
             raise SpoolFull(f"no room for a request body in {tempfile.gettempdir()}: {error.strerror}") from None
+        if error.errno in _NO_PLACE:
+            where = f": {os.path.dirname(error.filename)}" if error.filename else ""
+            raise SpoolFull(
+                f"no place for a request body: {error.strerror}{where}. The server's variable TMPDIR names a directory"
+                " that it may write to"
+            ) from None
         if error.errno in NO_RESOURCES:
             raise OutOfResources(f"cannot keep a request body: {error.strerror}") from None
         raise
@@ -243,7 +251,7 @@ def _read(stream: Readable, announced: int | None, max_bytes: int, memory: int, 
     try:
         file, length = _spool(first, pieces, announced, memory, owned)
     except OSError as error:
-        if error.errno in _NO_ROOM:
+        if error.errno in _NO_ROOM | _NO_PLACE:
             _discard(pieces)
         raise
     os.lseek(file, 0, os.SEEK_SET)

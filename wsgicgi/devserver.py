@@ -21,7 +21,7 @@ import webbrowser
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import waitress.channel
 import waitress.parser
@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     scheme = "http" if context is None else "https"
     journal = Journal()
     server = _create_server(
-        Panel(AccessLog(ExtraFields(served, fields), sys.stderr, journal), journal),
+        Panel(AccessLog(ExtraFields(served, fields), _standard_error(), journal), journal),
         [sock if context is None else tls.listen(context, sock) for sock in listening],
         sockets,
         channel_class,
@@ -241,10 +241,16 @@ def _channel_class(options: argparse.Namespace) -> Any:
 
 
 class _RequestParser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]  # waitress has no annotations
-    """Refuses a body with two lengths: whoever stands before us may have taken the other (RFC 9112 section 6.1)."""
+    """Refuses a body with two lengths: whoever stands before us may have taken the other (RFC 9112 section 6.1).
+
+    A client that wants the end of the connection may say so with other words beside it (section 9.6), as Perl's LWP
+    does (``TE, close``); waitress looks for the one word.
+    """
 
     def parse_header(self, header_plus: bytes) -> None:
         super().parse_header(header_plus)
+        if "close" in (word.strip() for word in self.headers.get("CONNECTION", "").lower().split(",")):
+            self.headers["CONNECTION"] = "close"
         if self.chunked and "CONTENT_LENGTH" in self.headers:
             raise waitress.parser.ParsingError("Content-Length and Transfer-Encoding in one request")
 
@@ -380,6 +386,11 @@ def _banner(config: Config, scheme: str, server: Any) -> str:
         lines.append(f"  {path}: {what}")
     lines.append(f"  {panel.PATH}: the last script runs, for browsers on this machine")
     return "\n".join([*lines, "Stop with Ctrl-C."])
+
+
+def _standard_error() -> TextIO:
+    """Where lines go: nowhere under ``pythonw.exe`` and without descriptor 2, where there is none."""
+    return sys.stderr or open(os.devnull, "w", encoding="utf-8")  # as long as the server
 
 
 def _open_browser(url: str) -> None:

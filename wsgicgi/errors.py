@@ -235,8 +235,11 @@ def write_log(environ: WSGIEnvironment, lines: str) -> None:
 
 
 def write_lines(errors: ErrorStream, lines: str) -> None:
-    """Write whole lines to a log. One that cannot be written (a full disk) does not spoil an answer."""
-    with contextlib.suppress(OSError, ValueError):
+    """Write whole lines to a log. One that cannot be written (a full disk) does not spoil an answer.
+
+    A server without standard error (``2>&-``, ``pythonw.exe``) has None in its place, in ``wsgi.errors`` or within.
+    """
+    with contextlib.suppress(OSError, ValueError, AttributeError):
         errors.write(lines)
         errors.flush()
 

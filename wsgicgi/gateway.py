@@ -253,6 +253,8 @@ class Gateway:
         """Answer a request that no script was started for."""
         url = shown(environ.get("PATH_INFO", ""))
         found = None
+        if str(error) and url not in str(error):
+            error.args = (f"{url}: {error}",)  # of the body, say, which knows nothing of the URL
         if isinstance(error, ScriptForbidden) and error.file:
             found = environ["wsgicgi.diagnosis"] = diagnosis.why_not_executable(error.file)
             error = ScriptForbidden(f"{url}: {found}")
@@ -315,20 +317,22 @@ class Gateway:
 
     def _start(self, inquiry: Inquiry, url: str, runner: Runner) -> Execution:
         invocation, script = inquiry.invocation, inquiry.script
+        program = script.command[0]
         try:
             try:
                 return runner.start(invocation)
             except OSError as error:
-                if error.errno != errno.ENOEXEC or not is_python(script.command[0]):
+                if error.errno != errno.ENOEXEC or not is_python(program):
                     raise
                 # executable, but without a first line that says by what
+                program = sys.executable
                 return runner.start(dataclasses.replace(invocation, argv=(sys.executable, *invocation.argv)))
         except IdentityRefused as error:
             who = identity.name(invocation.identity)
             raise CannotChangeIdentity(f"{url}: cannot run as {who}: {error.strerror}; nothing was run") from None
         except OSError as error:
             if error.errno == errno.EACCES and invocation.identity is not None:
-                verb, place = ("enter", str(error.filename)) if error.filename else ("run", script.command[0])
+                verb, place = ("enter", str(error.filename)) if error.filename else ("run", program)
                 raise ScriptForbidden(f"{url}: {inquiry.conclude_forbidden(verb, place)}") from None
             if error.errno == errno.E2BIG:
                 raise MetavarsTooLarge(f"{url:.200}: the URL and fields do not fit into an environment") from None

@@ -211,6 +211,11 @@ def _head(fields: list[tuple[str, str]], status: tuple[int, str] | None) -> Resp
 
 def _status(value: str) -> tuple[int, str]:
     match = _STATUS.fullmatch(value.encode("latin-1"))
+    if match is None and re.fullmatch("1[0-9]{2}(?:[ \\t].*)?", value):
+        raise BadScriptOutput(
+            f"Status: {value[:80]!r} announces another response (RFC 9110 15.2), and a script gives the final one:"
+            " write 200 to 599, such as 404 Not Found"
+        )
     if match is None:
         raise BadScriptOutput(f"Status: {value[:80]!r} is not three digits and a reason, such as 404 Not Found")
     return int(match[1]), _reason(match[2])

@@ -77,6 +77,7 @@ def why_not_allowed(user: str, verb: str, place: str, program: str = "") -> Diag
         program: What is to run a script, by its first line, or "".
     """
     what, command = f"{user} may not {verb} {place}", ""
+    remedy = "The setting run_as says whom scripts run as."
     for path in (os.path.join(place, "*") if verb == "enter" else place, program):
         file = look_at(os.path.realpath(path))
         evidence = Evidence(fault=Fault.START, file=file, command=(file.path,), errno=errno.EACCES)
@@ -84,7 +85,10 @@ def why_not_allowed(user: str, verb: str, place: str, program: str = "") -> Diag
         if found is not None:
             what, command = f"{what}: {found.what.removeprefix('Permission denied: ')}", found.command
             break
-    remedy = "The setting run_as says whom scripts run as."
+    else:
+        found = start.first_line(Evidence(fault=Fault.START, file=look_at(place), command=(place,), errno=errno.EACCES))
+        if verb == "run" and found is not None:  # nobody may run it, whoever that is
+            what, remedy, command = f"{what}: {found.what}", found.remedy, found.command
     return Diagnosis(rule="not-allowed", what=what, file=place, remedy=remedy, command=command)
 
 

@@ -65,12 +65,14 @@ class Activity:
         is_running: Whether it was computing just then.
         child: The command of its youngest child, or "".
         waits_in: The kernel's word for what it waits for.
+        is_stopped: Whether a signal has stopped it (SIGSTOP).
     """
 
     cpu: float
     is_running: bool = False
     child: str = ""
     waits_in: str = ""
+    is_stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,7 +61,8 @@ def silence(evidence: Evidence) -> Diagnosis:
     doing, remedy, rule = _doing(evidence)
     what = evidence.problem.rstrip(".")
     last = _last_line(evidence)
-    said = f"The last line that it wrote: {last!r}." if last else "It wrote nothing."
+    nothing = "It wrote nothing behind its header." if what.startswith("no output for") else "It wrote nothing."
+    said = f"The last line that it wrote: {last!r}." if last else nothing
     return Diagnosis(rule=rule, what=f"{what}: {doing}" if doing else what, remedy=remedy, evidence=said)
 
 
@@ -71,6 +72,8 @@ def _doing(evidence: Evidence) -> tuple[str, str, str]:
         return "line 1 names env without a program, which starts this script again and again", "", "env-without-program"
     if done is None:
         return "", "", "timeout"
+    if done.is_stopped:
+        return "it was stopped by a signal", "Look for what sends SIGSTOP or SIGTSTP, and never SIGCONT.", "stopped"
     took = _seconds(evidence.problem)
     if took and done.cpu >= (BUSY_NOW if done.is_running else BUSY) * took:
         return f"it computed all the time ({done.cpu:.1f} s of CPU)", "Look for an endless loop.", "endless-loop"

@@ -109,8 +109,14 @@ def user_name(uid: int) -> str:
 
 
 def find_program(name: str, path: str | None = None) -> str:
-    """Where a program is, or ""."""
-    return shutil.which(name, path=path or None) or shutil.which(name, path=_PLACES) or ""
+    """Where a program is, or "".
+
+    Scripts of root's server run as somebody else, so for root it is one that everybody can run, if there is one.
+    """
+    found = [place for place in (shutil.which(name, path=path or None), shutil.which(name, path=_PLACES)) if place]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        found.sort(key=lambda place: bool(_closed_directory(os.path.realpath(place))))
+    return found[0] if found else ""
 
 
 def nearest_program(name: str, path: str | None = None) -> str:
@@ -229,7 +235,7 @@ def activity(group: int) -> Activity | None:
     """What the processes of a group do (Linux): CPU seconds, the youngest one's command, where the leader waits."""
     if sys.platform != "linux":
         return None
-    ticks, youngest, waits_in, is_running = 0, (0, ""), "", False
+    ticks, youngest, waits_in, is_running, is_stopped = 0, (0, ""), "", False, False
     try:
         names = [name for name in os.listdir("/proc") if name.isdigit()]
     except OSError:
@@ -242,10 +248,17 @@ def activity(group: int) -> Activity | None:
             ticks += sum(map(int, words[11:15]))
             is_running = is_running or "R" in _states(name)
             if name == str(group):
+                is_stopped = words[0] == "T"
                 waits_in = Path(f"/proc/{name}/wchan").read_text().strip("0\n")
             elif int(words[19]) >= youngest[0]:
                 line = Path(f"/proc/{name}/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ")
                 youngest = int(words[19]), line.decode(errors="replace")
         except (OSError, IndexError, ValueError):
             continue
-    return Activity(cpu=ticks / os.sysconf("SC_CLK_TCK"), is_running=is_running, child=youngest[1], waits_in=waits_in)
+    return Activity(
+        cpu=ticks / os.sysconf("SC_CLK_TCK"),
+        is_running=is_running,
+        child=youngest[1],
+        waits_in=waits_in,
+        is_stopped=is_stopped,
+    )

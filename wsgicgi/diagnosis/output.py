@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import os
 import re
 from collections.abc import Sequence
 
@@ -110,10 +111,23 @@ def encoding(evidence: Evidence) -> Diagnosis | None:
     return None
 
 
+def nph(evidence: Evidence) -> Diagnosis | None:
+    """A script that must write a whole HTTP response, by its name, and does not."""
+    if not os.path.basename(evidence.file.path).startswith("nph-"):
+        return None
+    if not re.match(rb"HTTP/\d\.\d \d{3}", evidence.output):
+        what = f"output line 1 is not an HTTP status line: {quote_bytes(_line(evidence, 0))}"
+        remedy = "The name of the script begins with nph-: let it print HTTP/1.1 200 OK first, or have another name."
+        return _said(evidence, "nph", what, remedy)
+    what = re.sub(r" It (exited|was killed).*| A script prints header fields.*", "", evidence.problem).rstrip(".")
+    remedy = "A script whose name begins with nph- prints a status line, header fields, an empty line, then the body."
+    return _said(evidence, "nph", what, remedy)
+
+
 def http_itself(evidence: Evidence) -> Diagnosis | None:
     """A status line as servers write it."""
     found = re.match(rb"\s*HTTP/\d(?:\.\d)? *(\d{3})?([^\r\n]*)", evidence.output)
-    if found is None or "The name of the script begins with nph-" in evidence.problem:
+    if found is None:
         return None
     line = _line(evidence, 0)
     status = f"{(found[1] or b'200').decode()}{found[2].decode('latin-1')}".strip()
@@ -210,6 +224,8 @@ def no_empty_line(evidence: Evidence) -> Diagnosis | None:
         return None
     place = _find(evidence, fields[-1])
     rest = lines[len(fields) :]
+    if len(rest) > 1 and not rest[0]:
+        return None  # it is there
     if not any(line.strip() for line in rest):
         if rest and any(line for line in rest):
             return None if b"\n\n" in evidence.output else _blank_line(evidence, len(fields) + 1, rest[0])
@@ -226,11 +242,22 @@ def no_empty_line(evidence: Evidence) -> Diagnosis | None:
         return _blank_line(evidence, len(fields) + 1, bad)
     if not bad:
         return None
+    if _continues(rest):
+        what = (
+            f"output line {len(fields) + 1} continues the field before it, which HTTP has no more: {quote_bytes(bad)}"
+        )
+        return _placed(evidence, "folded-field", what, "Write each field in one line.", _find(evidence, bad.strip()))
     what = (
         f"the empty line between header and body is missing: output line {len(fields) + 1} {_NO_FIELD}:"
         f" {quote_bytes(bad)}"
     )
     return _placed(evidence, "no-empty-line", what, _how_to_end(evidence), place)
+
+
+def _continues(lines: list[bytes]) -> bool:
+    """Whether lines are the rest of a folded field (RFC 9112 section 5.2), and no body that is indented."""
+    behind = next((number for number, line in enumerate(lines) if not re.match(rb"[ \t]+[^ \t<{\[]", line)), 0)
+    return behind > 0 and (not lines[behind] or _KNOWN_FIELD.match(lines[behind]) is not None)
 
 
 def _blank_line(evidence: Evidence, number: int, line: bytes) -> Diagnosis:
@@ -320,7 +347,10 @@ _DOCUMENTS = (
 
 
 def wrong_status(evidence: Evidence) -> Diagnosis | None:
-    """A Status field without three digits first."""
+    """A Status field without three digits first, or of a response that is not the final one."""
+    if "announces another response" in evidence.problem:
+        what, _, remedy = re.sub(r" It (exited|was killed).*", "", evidence.problem).rstrip(".").partition(": write ")
+        return _said(evidence, "wrong-status", what, f"Write {remedy}.")
     if "is not three digits and a reason" not in evidence.problem:
         return None
     what = re.sub(r" It (exited|was killed).*", "", evidence.problem).rstrip(".")
@@ -347,6 +377,7 @@ def text_first(evidence: Evidence) -> Diagnosis | None:
 RULES = (
     nothing,
     encoding,
+    nph,
     http_itself,
     wrong_status,
     escaped,

@@ -257,6 +257,9 @@ def _interpreter(evidence: Evidence, head: bytes) -> Diagnosis | None:
         return _at_line_1(evidence, "no-interpreter", what, "", f"chmod 755 {quoted(name)}")
     if evidence.errno == errno.ENOEXEC:
         return _at_line_1(evidence, "bad-interpreter", f"line 1 names {name!r}, which is no program for this machine")
+    if evidence.errno == errno.ELOOP:
+        what = f"line 1 names {name!r}, a script whose first line names another one, and so on"
+        return _at_line_1(evidence, "endless-interpreter", what, "Write the path of a program.")
     return None
 
 

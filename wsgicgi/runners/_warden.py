@@ -129,7 +129,7 @@ class Script:
             self.kill_at = time.monotonic() + KILL_GRACE
             self.give_up_at = self.kill_at + KILL_SECONDS
             self.next_look = 0.0
-            self.signal_all(signal.SIGTERM)
+            self.signal_all(signal.SIGTERM, signal.SIGCONT)  # one that is stopped (SIGSTOP) takes no other signal
 
     def go_on_ending(self, now: float) -> bool:
         """Kill what had its time; whether nothing is left."""
@@ -139,18 +139,20 @@ class Script:
         number = signal.SIGKILL if now >= self.kill_at else 0
         return (not self.signal_all(number) and self.is_reaped) or now >= self.give_up_at
 
-    def signal_all(self, number: int) -> bool:
+    def signal_all(self, *numbers: int) -> bool:
         """Signal all processes that come from it; whether there is one."""
         found = members(self)
         if found is None:  # a system without /proc: its process group, then
             try:
-                os.killpg(self.pid, number)
+                for number in numbers:
+                    os.killpg(self.pid, number)
             except OSError:
                 return False
             return True
         for pid in found:
             with contextlib.suppress(OSError):
-                os.kill(pid, number)
+                for number in numbers:
+                    os.kill(pid, number)
         return bool(found)
 
 

@@ -55,7 +55,7 @@ use constant {
     KILL_GRACE => 3, KILL_TICK => 0.05, KILL_SECONDS => 10, COUNT_SECONDS => 1, LOAD_SECONDS => 5,
     CIRCULAR => 'needs a module that needs it',
     ENOTSUP => 95, ESTALE => 116,
-    SIGKILL => 9, SIGTERM => 15, SIGCHLD => 17,
+    SIGKILL => 9, SIGTERM => 15, SIGCHLD => 17, SIGCONT => 18,
     O_CLOEXEC => 0x80000, O_NONBLOCK => 0x800,
     F_DUPFD_CLOEXEC => 1030, F_SETFL => 4, AT_FDCWD => -100, MSG_CMSG_CLOEXEC => 0x40000000,
     PR_SET_DUMPABLE => 4, PR_SET_NAME => 15, PR_SET_CHILD_SUBREAPER => 36,
@@ -682,6 +682,7 @@ sub begin_end {
     $script->{kill_at} = now() + KILL_GRACE;
     $script->{next_look} = 0;
     signal_all($script, SIGTERM);
+    signal_all($script, SIGCONT);    # one that is stopped (SIGSTOP) takes no other signal
 }
 
 sub go_on_ending {

@@ -88,6 +88,7 @@ class ChildProcess:
         if self._kill_at == 0.0 and not _WINDOWS:
             self._kill_at = time.monotonic() + KILL_GRACE
             self._signal_group(signal.SIGTERM)
+            self._signal_group(signal.SIGCONT)  # one that is stopped (SIGSTOP) takes no other signal
 
     def terminate(self) -> ExitStatus:
         """End the group: SIGTERM, up to 3 s, SIGKILL; see ``Execution``."""

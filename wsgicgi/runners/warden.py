@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import array
 import atexit
+import contextlib
 import errno
 import itertools
 import logging
@@ -36,6 +37,8 @@ from .sandbox import status_of_script
 #: Seconds until a warden must be ready, and until it must have ended a script.
 READY_SECONDS = 20.0
 END_SECONDS = _warden.KILL_GRACE + 5.0
+#: Seconds without an answer after which a warden is told to go on.
+NUDGE_SECONDS = 1.0
 
 _logger = logging.getLogger("wsgicgi")
 
@@ -150,6 +153,10 @@ class Warden:
             os.fchown(descriptor, self._identity.uid, self._identity.gid)
 
     def _started(self, records: int, place: int, invocation: Invocation) -> int:
+        poll = select.poll()
+        poll.register(records, select.POLLIN)
+        while not poll.poll(NUDGE_SECONDS * 1000):
+            self.go_on()
         record = os.read(records, _warden.RECORD.size)
         if not record:
             if place > self._taken.count():
@@ -191,6 +198,12 @@ class Warden:
                     raise
                 raise BrokenPipeError(errno.EPIPE, f"the warden has gone: {error}") from None
 
+    def go_on(self) -> None:
+        """Have it go on, should a script have stopped it (``kill -STOP -1``): one that is only slow does not notice."""
+        if self._process.returncode is None:
+            with contextlib.suppress(OSError):
+                os.kill(self._process.pid, signal.SIGCONT)
+
     def is_alive(self) -> bool:
         """Whether it is there: it never says anything but READY, and its end of the socket ends with it."""
         poll = select.poll()
@@ -201,6 +214,7 @@ class Warden:
         """Let it go: it ends what still runs, and itself."""
         self._socket.close()
         self._taken.close()
+        self.go_on()
         # Nobody waits for it: this process is about to end, or is not its parent. At the end of a process under gevent
         # there is nothing left that could tell of a child's end.
         self._process.returncode = 0
@@ -338,6 +352,7 @@ class _Execution:
 
     def begin_end(self) -> None:
         """Ask for its end without waiting."""
+        self._warden.go_on()
         try:
             self._warden.end(self._number)
         except OSError:

@@ -173,8 +173,10 @@ class WarmParent(warden.Warden):
     def _started(self, records: int, place: int, invocation: Invocation) -> int:
         poll = select.poll()
         poll.register(records, select.POLLIN)
-        if not poll.poll(ANSWER_SECONDS * 1000):
-            self.kill()
+        if not poll.poll(warden.NUDGE_SECONDS * 1000):
+            self.go_on()
+            if not poll.poll(ANSWER_SECONDS * 1000):
+                self.kill()
         record = os.read(records, _warden.RECORD.size)
         if not record:  # each script tells itself that it begins
             raise NotTaken
@@ -200,6 +202,11 @@ class WarmParent(warden.Warden):
 
     def lose(self) -> None:
         """It has gone; the next look at its messages tells that."""
+
+    def go_on(self) -> None:
+        """Have it go on, should a script have stopped it; see ``Warden``."""
+        with contextlib.suppress(OSError):
+            os.kill(self.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """End it at once."""
