@@ -58,7 +58,9 @@ def finish(raised: list[BaseException], report: mmap.mmap | None, steps: list[An
     status[:] = [0 if error is None else status_of(error), isinstance(error, KeyboardInterrupt)]
     del error
     if report is not None:
-        tell_imports(report)
+        with contextlib.suppress(Exception):  # a script may have made anything of what is looked at
+            if not _loaded.is_as_known():
+                tell_imports(report)
     end_threads()
     with contextlib.suppress(BaseException):  # it has told of them
         atexit._run_exitfuncs()
@@ -302,6 +304,6 @@ def tell_imports(report: mmap.mmap) -> None:
             if file and file.endswith(".py") and name != "__main__":
                 own.append(file)
     with contextlib.suppress(ValueError):
-        data = marshal.dumps((names, own, _loaded.own_places()))
+        data = marshal.dumps((names, own, _loaded.own_places(), list(_loaded.own_variables())))
         if len(data) <= REPORT_BYTES - 4:
             report[: 4 + len(data)] = len(data).to_bytes(4, "little") + data

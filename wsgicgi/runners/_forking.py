@@ -24,6 +24,7 @@ import marshal
 import mmap
 import os
 import posix
+import re
 import select
 import signal
 import socket
@@ -79,14 +80,15 @@ class Spare:
 
     def __init__(self, script: Any, programs: Any) -> None:
         self.state = programs.changes
+        self.report = mmap.mmap(-1, _ending.REPORT_BYTES)
         self.link, its_end = socket.socketpair()
         with its_end:
             self.pid = os.fork()
             if self.pid == 0:
-                link = its_end.detach()
+                link, report = its_end.detach(), self.report
                 del self.link, its_end  # this function is a part of the way to the script
                 try:
-                    script.wait(link, programs)
+                    script.wait(link, programs, report)
                 except Exception:  # not on the parent's way
                     os._exit(127)
 
@@ -135,9 +137,11 @@ class Starter:
             path = os.fsdecode(path)
             program = self.programs.find(path, stamp, is_executed=is_executed, places=places)
             wanted = limits(restrictions)
-            report = mmap.mmap(-1, _ending.REPORT_BYTES) if program.is_learning() else None
-            pid = self.hand_over((number, path, cwd, told, wanted), given) if report is None else 0
-            pid = pid or os.fork()
+            value = (number, path, cwd, told, wanted)
+            pid, report = (0, None) if program.is_learning() else self.hand_over(value, given)
+            if report is None:
+                report = mmap.mmap(-1, _ending.REPORT_BYTES)
+                pid = os.fork()
         except (OSError, ValueError, _loaded.Unfit, Stale) as error:
             self.refuse(error, at, records)
             if isinstance(error, _loaded.Shadowed):
@@ -154,20 +158,23 @@ class Starter:
         _warden.scripts[number] = _warden.scripts_by_pid[pid] = script
         for stream in streams:
             os.close(stream)
-        if report is not None:
-            self.learners.append((script, report, program))
+        self.learners.append((script, report, program))
         self.starts += 1
         self.wants_spare = restrictions[2] is None  # which would be counted as one of the script's
 
-    def hand_over(self, value: Any, given: Sequence[int]) -> int:
-        """Give a script to the process that waits for one; its process id, or 0: there is none that can take it."""
+    def hand_over(self, value: Any, given: Sequence[int]) -> tuple[int, mmap.mmap | None]:
+        """Give a script to the process that waits for one.
+
+        Returns:
+            Its process id, and where it will leave what the script has done; 0 and None: none can take it.
+        """
         spare, self.spare = self.spare, None
         if spare is None:
-            return 0
+            return 0, None
         try:
-            if spare.state != self.programs.changes:
-                return 0
-            return spare.pid if spare.give(value, given) else 0
+            if spare.state == self.programs.changes and spare.give(value, given):
+                return spare.pid, spare.report
+            return 0, None
         finally:
             spare.link.close()
 
@@ -206,11 +213,16 @@ class Starter:
     def learn(self, program: Any, report: mmap.mmap) -> None:
         """Take in what a script has imported."""
         length = int.from_bytes(report[:4], "little")
+        if not length:
+            return
         try:
-            names, own, places = marshal.loads(report[4 : 4 + length])
+            names, own, places, variables = marshal.loads(report[4 : 4 + length])
         except (EOFError, ValueError, TypeError):
             return
         self.programs.add_modules(program, own)
+        program.variables.update(variables)
+        if any(code.changes_path for code in program.modules.values()):
+            places = None  # they may do so at times only
         if places is not None:
             places = tuple(sorted({*places, *(program.places or ())}))  # it need not add all of them each time
         if places != program.places or places is None:
@@ -276,7 +288,8 @@ def clean(baseline: frozenset[str]) -> None:
         os.unsetenv(name)
     posix.environ.clear()  # which os.environ and os.environb have too
     _ending.remember_modules()
-    _loaded.loaded = frozenset(name.partition(".")[0] for name in _ending.known - baseline)
+    names = _ending.known - baseline | _loaded.missing.names
+    _loaded.loaded = frozenset(name.partition(".")[0] for name in names)
     _loaded.lend_code()
 
 
@@ -291,12 +304,14 @@ def main(baseline: frozenset[str], names: dict[str, Any]) -> None:
     sock = socket.socket(fileno=0)
     sock.setblocking(True)
     hide()
+    os.environ.pop("LD_BIND_NOW", None)  # which was for this process
     if sys.implementation.name != "cpython":
         send(sock, b"D", ("", f"{sys.implementation.name} is not CPython"))
         return
-    (wanted,) = marshal.loads(bytes.fromhex(sys.argv[1]))
+    wanted, of_a_request, changes_path = marshal.loads(bytes.fromhex(sys.argv[1]))
     try:
-        _loaded.preload(wanted)
+        _loaded.changes_path = re.compile(changes_path).search
+        _loaded.preload(wanted, of_a_request)
     except _loaded.Dropped as dropped:
         send(sock, b"D", dropped.args)
         return

@@ -26,6 +26,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 import types
 import weakref
 
@@ -229,12 +230,13 @@ class Script:
         set_mask(SIG_SETMASK, ())
         setsid()
 
-    def wait(self, link: int, programs: Any) -> NoReturn:
+    def wait(self, link: int, programs: Any, report: mmap.mmap) -> NoReturn:
         """In a new process that has no script yet: wait for it, or for the parent's end.
 
         Args:
             link: The descriptor of a socket to the parent.
             programs: The scripts that it can have.
+            report: Where it is to leave what the script has done.
         """
         self.leave_parent()
         if link != LINK:
@@ -253,7 +255,7 @@ class Script:
             os.chdir(cwd)
         except OSError as error:
             refuse(records, error, _warden.AT_DIRECTORY)
-        self.begin(number, programs.known(path), told, streams=streams, records=records, wanted=wanted, report=None)
+        self.begin(number, programs.known(path), told, streams=streams, records=records, wanted=wanted, report=report)
 
     def close_from(self, first: int) -> None:
         """Close descriptors."""
@@ -280,7 +282,7 @@ class Script:
             streams: Its standard input, output and error.
             records: Where to tell that it begins.
             wanted: Its limits.
-            report: Where it is to leave what it has imported.
+            report: Where it is to leave what it has imported, and changed of what others rely on.
         """
         argv, file, words, environment, name, content, umask, nice = loads(told)
         for target, stream in enumerate(streams):
@@ -300,7 +302,8 @@ class Script:
         if not _loaded.IS_ISOLATED:
             sys.path.insert(0, program.directory)
         _loaded.places = tuple(sys.path)
-        refresh_secrets()
+        _loaded.variables = environment
+        refresh()
         limit(records, umask, nice, wanted)
         outcomes = _ending.outcomes
         outcomes.number, outcomes.pid = number, os.getpid()
@@ -394,8 +397,8 @@ def refuse(records: int, error: Exception, at: int) -> NoReturn:
     exit_now(127)
 
 
-def refresh_secrets() -> None:
-    """What modules have drawn by lot when they were imported is drawn again, as far as they do not see to it."""
+def refresh() -> None:
+    """What modules have drawn by lot, or taken of the time and the variables, when they were imported is so again."""
     process = sys.modules.get("multiprocessing.process")
     if process is not None:
         key = process.AuthenticationString(os.urandom(32))
@@ -403,6 +406,12 @@ def refresh_secrets() -> None:
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()
+    logging = sys.modules.get("logging")
+    if logging is not None:
+        logging._startTime = time.time_ns() if isinstance(logging._startTime, int) else time.time()  # type: ignore[attr-defined]
+    handlers = sys.modules.get("wsgiref.handlers")
+    if handlers is not None:
+        handlers.BaseHandler.os_environ = handlers.read_environ()
 
 
 class Token:

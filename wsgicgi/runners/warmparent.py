@@ -26,7 +26,7 @@ from typing import Any
 
 from . import _warden, warden, warmperl
 from .base import Execution, ExitStatus, Invocation, Restrictions
-from .shebang import Kind, Plan
+from .shebang import CHANGES_PATH, OF_A_REQUEST, Kind, Plan
 from .warmperl import PerlKind, PerlPlan
 
 #: Seconds until a parent must have answered.
@@ -271,7 +271,7 @@ class WarmExecution(warden._Execution):
 
 
 def _invocation(kind: Kind, modules: Sequence[str], stdin: int) -> Invocation:
-    told = marshal.dumps((list(modules),), 4).hex()
+    told = marshal.dumps((list(modules), OF_A_REQUEST.pattern, CHANGES_PATH.pattern), 4).hex()
     return Invocation(
         argv=(kind.interpreter, *kind.options, str(_ZYGOTE), told),
         # functions are found now, and not by each child anew
