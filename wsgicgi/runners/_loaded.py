@@ -479,7 +479,10 @@ def is_as_known() -> bool:
     """Whether the running script has done nothing that was not known of it when it began."""
     if running.is_learning():
         return False
-    if running.places is None or tuple(sys.path) == places:
+    is_changed = tuple(sys.path) != places
+    if not is_changed and posix.environ == variables:
+        return True  # as nearly always
+    if running.places is None or not is_changed:
         return not own_variables() - running.variables
     added = own_places()
     return added is not None and {*added} <= {*running.places}
