@@ -158,7 +158,7 @@ def docstrings(tree: ast.Module) -> set[int]:
 
 def test_only_loading_reads_settings_from_the_environment() -> None:
     """``os.environ`` is for loading's settings, for gateway, which chooses what scripts inherit, and for what is the
-    system's: ``LD_LIBRARY_PATH``, ``XDG_RUNTIME_DIR``, ``NO_COLOR``."""
+    system's, or seen when modules are loaded: ``LD_LIBRARY_PATH``, ``XDG_RUNTIME_DIR``, ``NO_COLOR``."""
     readers, namers = set(), set()
     for module in MODULES:
         tree = parse(module)
@@ -177,6 +177,7 @@ def test_only_loading_reads_settings_from_the_environment() -> None:
         "privatefiles",
         "runners.warden",
         "runners._forking",
+        "runners._loaded",
         "runners.interpreter",
     }
     assert "loading" in readers

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -527,6 +528,161 @@ def test_the_code_of_modules_below_and_elsewhere_is_kept(venv: Path, warm: WarmR
     package(elsewhere, "other", "x = 22")
     assert run(warm, script, Case(text=""), "learn")[0].stdout.startswith(b"1 22 ")
     wait_until(lambda: run(warm, script, Case(text=""), "learn")[0].stdout == b"1 22 0\n", "the new code is kept", 60)
+
+
+@pytest.mark.parametrize("in_module", [False, True], ids=["script", "module-of-its"])
+def test_a_script_whose_path_depends_on_the_request_gets_its_modules(
+    in_module: bool, venv: Path, warm: WarmRunner
+) -> None:
+    """From the first such request on: one that changes its path in a block gets nothing that was learned."""
+    package(site_packages(venv), "both", "whose = 'installed'")
+    (venv.parent / "vendored").mkdir()
+    package(venv.parent / "vendored", "both", "whose = 'its own'")
+    other = in_venv(venv, "import sys; print('both' in sys.modules); import both", "other.py")
+    add = "import os, sys\nif os.environ['QUERY_STRING'] == 'own':\n"
+    add += f"    sys.path.insert(0, {str(venv.parent / 'vendored')!r})\n"
+    package(venv.parent, "settings", add)
+    script = in_venv(venv, f"{'import settings' if in_module else add}\nimport both; print(both.whose)")
+
+    def is_kept() -> bool:
+        assert run(warm, script, Case(text=""), "learn")[0].stdout == b"installed\n"
+        return run(warm, other, Case(text=""), "learn")[0].stdout == b"True\n"
+
+    wait_until(is_kept, "the installed one is kept warm", 60)
+    for query, expected in [("own", b"its own\n"), ("", b"installed\n"), ("own", b"its own\n")]:
+        case = Case(text="", variables={"QUERY_STRING": query})
+        assert run(warm, script, case, "learn")[0].stdout == expected
+
+
+def until_learned(runner: WarmRunner, venv: Path, name: str) -> None:
+    """Run a script that imports a module until the module is kept warm."""
+    other = in_venv(venv, f"import sys; print({name!r} in sys.modules); import {name}", "other.py")
+    wait_until(lambda: run(runner, other, Case(text=""), "learn")[0].stdout == b"True\n", "the module is kept warm", 60)
+
+
+@pytest.mark.parametrize("file", ["optional.py", "optional/__init__.py"])
+def test_a_module_that_a_library_looks_for_is_the_scripts_own(file: str, venv: Path, warm: WarmRunner) -> None:
+    """A library that was imported where there was no such module has done without it."""
+    text = "try: import optional\nexcept ImportError: found = 'nothing'\nelse: found = optional.found"
+    package(site_packages(venv), "installed", text)
+    until_learned(warm, venv, "installed")
+    script = in_venv(venv, "import installed; print(installed.found)")
+    assert until_warm(warm, script, "learn") == b"nothing\n"
+    (venv.parent / file).parent.mkdir(exist_ok=True)
+    (venv.parent / file).write_text("found = 'its own'")
+    assert run(warm, script, Case(text=""), "learn")[0].stdout == b"its own\n"
+    assert until_warm(warm, script, "learn") == b"its own\n"
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["os.environ['PLACE'] = 'its own'", "os.environ.setdefault('PLACE', 'its own')", "import settings"],
+    ids=["set", "setdefault", "module-of-its"],
+)
+def test_a_variable_that_a_script_sets_is_there_for_libraries(change: str, venv: Path, warm: WarmRunner) -> None:
+    """Also for those that are kept warm and have read it at their import."""
+    package(site_packages(venv), "installed", "import os; place = os.environ.get('PLACE')")
+    package(venv.parent, "settings", "import os; os.environ['PLACE'] = 'its own'")
+    script = in_venv(venv, f"import os; {change}; import installed; print(installed.place)")
+    for _ in range(3):
+        assert until_warm(warm, script, "learn") == b"its own\n"
+    until_learned(warm, venv, "installed")
+    if change != "import settings":
+        assert run(warm, script, Case(text=""), "learn")[0].stdout == b"its own\n"
+    run(warm, script, Case(text=""), "learn")  # which may show it
+    for _ in range(3):
+        assert until_warm(warm, script, "learn") == b"its own\n"
+
+
+@pytest.mark.parametrize(
+    "act", ["os.environ.update(PLACE=query)", "getattr(sys, 'path').insert(0, query)"], ids=["variable", "path"]
+)
+def test_a_script_that_turns_out_to_be_otherwise_with_a_request_gets_nothing_learned(
+    act: str, venv: Path, warm: WarmRunner
+) -> None:
+    """What its text does not show, and its first runs have not shown, is seen when it is done."""
+    (venv.parent / "vendored").mkdir()
+    package(venv.parent / "vendored", "installed", "place = 'vendored'")
+    package(site_packages(venv), "installed", "import os; place = os.environ.get('PLACE')")
+    text = "import os, sys; there = 'installed' in sys.modules; query = os.environ['QUERY_STRING']\n"
+    text += f"if query: {act}\nimport installed; print(there, installed.place)"
+    script = in_venv(venv, text)
+    no_query = Case(text="", variables={"QUERY_STRING": ""})
+    wait_until(lambda: run(warm, script, no_query, "learn")[0].stdout == b"True None\n", "the module is kept", 60)
+    for _ in range(4):  # its first runs under this parent, which tell more
+        run(warm, script, no_query, "learn")
+    query = Case(text="", variables={"QUERY_STRING": str(venv.parent / "vendored")})
+    expected = query.variables["QUERY_STRING"] if "PLACE" in act else "vendored"
+    wait_until(
+        lambda: run(warm, script, query, "learn")[0].stdout.decode() == f"False {expected}\n", "it gets its own", 60
+    )
+    for _ in range(4):
+        assert run(warm, script, no_query, "learn")[0].stdout == b"False None\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("import os; seen = os.environ.get('QUERY_STRING')", "it reads QUERY_STRING, which is the request's"),
+        ("import os; os.environ['SET'] = seen = 'x'", "it changes environment variables"),
+    ],
+    ids=["reads", "sets"],
+)
+def test_a_library_that_uses_variables_at_its_import_is_left_to_the_scripts(
+    text: str, reason: str, venv: Path, warm: WarmRunner, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They find in each process what they would find in a new interpreter."""
+    package(site_packages(venv), "installed", text)
+    script = in_venv(
+        venv, "import os, installed; print(os.environ['QUERY_STRING'], installed.seen, os.environ.get('SET'))"
+    )
+
+    def is_told() -> bool:
+        for query in "ab":
+            case = Case(text="", variables={"QUERY_STRING": query})
+            expected = f"{query} {query} None\n" if "reads" in reason else f"{query} x x\n"
+            assert run(warm, script, case, "learn")[0].stdout.decode() == expected
+        return f"installed is not kept warm: {reason}" in caplog.text
+
+    wait_until(is_told, "the module is left out", 60)
+
+
+def test_what_modules_take_of_the_time_and_the_variables_is_the_scripts(venv: Path, warm: WarmRunner) -> None:
+    """The time that ``logging`` counts from; what ``wsgiref`` knows of the request; nothing of the parent's own."""
+    package(site_packages(venv), "installed", "import os; seen = [n for n in os.environ if n.startswith('LD_')]")
+    text = "import os; os.environ['PATH'] = os.environ['PATH']\nimport logging, wsgiref.handlers as h, installed\nbegin = float(os.environ['QUERY_STRING'])\n"
+    text += "start = logging._startTime / (1e9 if isinstance(logging._startTime, int) else 1)\n"
+    text += "print(start >= begin, h.BaseHandler.os_environ == dict(os.environ), installed.seen)"
+    script = in_venv(venv, text)
+    preload = ("logging", "wsgiref.handlers", "installed")
+    until_warm_case = Case(text="", variables={"QUERY_STRING": "0"})
+    wait_until(lambda: run(warm, script, until_warm_case, preload)[1], "the script is warm", 60)
+    for _ in range(4):
+        case = Case(text="", variables={"QUERY_STRING": repr(time.time())})
+        assert run(warm, script, case, preload)[0].stdout == b"True True []\n"
+
+
+def test_a_library_that_ends_its_threads_before_a_fork_is_kept(venv: Path, warm: WarmRunner) -> None:
+    """As numpy's does, which would start anew with each request else; and one that does not is named once, as a whole."""
+    text = "import os, threading\nend = threading.Event()\nthread = threading.Thread(target=end.wait, daemon=True)\nthread.start()\n"
+    package(site_packages(venv), "installed", text + "os.register_at_fork(before=lambda: (end.set(), thread.join()))")
+    until_learned(warm, venv, "installed")
+    script = in_venv(venv, "import installed, threading; print(threading.active_count())")
+    assert until_warm(warm, script, "learn") == b"1\n"
+
+
+def test_a_package_that_is_left_out_is_named_once(
+    venv: Path, warm: WarmRunner, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And not for each of its modules, one after the other, each with a new parent."""
+    place = site_packages(venv) / "installed"
+    place.mkdir()
+    package(place, "__init__", "from . import one, two; import os; os.pipe()")
+    package(place, "one", "")
+    package(place, "two", "")
+    script = in_venv(venv, "import sys; print('csv' in sys.modules); import installed, csv")
+    wait_until(lambda: run(warm, script, Case(text=""), "learn")[0].stdout == b"True\n", "others are kept", 60)
+    assert re.findall(r"preload: (\S+) is not kept warm", caplog.text) == ["installed"]
 
 
 @pytest.mark.parametrize(

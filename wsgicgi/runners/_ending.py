@@ -57,8 +57,11 @@ def finish(raised: list[BaseException], report: mmap.mmap | None, steps: list[An
     error = raised.pop() if raised else None
     status[:] = [0 if error is None else status_of(error), isinstance(error, KeyboardInterrupt)]
     del error
-    if report is not None:
-        tell_imports(report)
+    with contextlib.suppress(Exception):  # a script may have made anything of what is looked at
+        if report is not None:
+            tell_imports(report)
+        else:
+            outcomes.is_news = not _loaded.is_as_known()
     end_threads()
     with contextlib.suppress(BaseException):  # it has told of them
         atexit._run_exitfuncs()
@@ -138,6 +141,7 @@ class Outcomes:
 
     def __init__(self) -> None:
         self.number = self.pid = 0  # of a process, which those that it forks have too
+        self.is_news = False  # for the parent: the script has done what was not known of it
         self.file = -1
         self.memory: Any = None
         if hasattr(os, "memfd_create"):
@@ -150,9 +154,16 @@ class Outcomes:
         """Leave it, and close the output, whose end is the sign to look there."""
         if self.memory is not None and self.pid == os.getpid():
             place = self.number % _warden.OUTCOMES * _warden.OUTCOME.size
-            _warden.OUTCOME.pack_into(self.memory, place, self.number << 8 | status)
+            _warden.OUTCOME.pack_into(self.memory, place, self.number << 9 | self.is_news << 8 | status)
             close(1)
             close(2)
+
+    def was_news(self, number: int) -> bool:
+        """In the parent: whether a script that has ended has left so."""
+        if self.memory is None:
+            return False
+        (value,) = _warden.OUTCOME.unpack_from(self.memory, number % _warden.OUTCOMES * _warden.OUTCOME.size)
+        return bool(value >> 8 == number << 1 | 1)
 
 
 outcomes = Outcomes()
@@ -302,6 +313,6 @@ def tell_imports(report: mmap.mmap) -> None:
             if file and file.endswith(".py") and name != "__main__":
                 own.append(file)
     with contextlib.suppress(ValueError):
-        data = marshal.dumps((names, own, _loaded.own_places()))
+        data = marshal.dumps((names, own, _loaded.own_places(), list(_loaded.own_variables())))
         if len(data) <= REPORT_BYTES - 4:
             report[: 4 + len(data)] = len(data).to_bytes(4, "little") + data

@@ -24,6 +24,7 @@ import marshal
 import mmap
 import os
 import posix
+import re
 import select
 import signal
 import socket
@@ -112,7 +113,7 @@ class Starter:
         self.script = script
         self.watch = _loaded.Watch()
         self.programs = _loaded.Programs()
-        self.learners: list[tuple[Any, mmap.mmap, Any]] = []
+        self.running: list[tuple[Any, Any, mmap.mmap | None]] = []  # scripts, with what they may leave
         self.told: set[str] = set()
         self.starts = 0
         self.first_bytes = resident_bytes()
@@ -154,8 +155,7 @@ class Starter:
         _warden.scripts[number] = _warden.scripts_by_pid[pid] = script
         for stream in streams:
             os.close(stream)
-        if report is not None:
-            self.learners.append((script, report, program))
+        self.running.append((script, program, report))
         self.starts += 1
         self.wants_spare = restrictions[2] is None  # which would be counted as one of the script's
 
@@ -188,12 +188,15 @@ class Starter:
 
     def after(self) -> None:
         """Between requests: read what scripts have told at their end, and look at the memory."""
-        if self.learners and any(script.is_reaped for script, _, _ in self.learners):
-            done = [each for each in self.learners if each[0].is_reaped]
-            self.learners = [each for each in self.learners if not each[0].is_reaped]
-            for _, report, program in done:
-                with report:
-                    self.learn(program, report)
+        if any(script.is_reaped for script, _, _ in self.running):
+            done = [each for each in self.running if each[0].is_reaped]
+            self.running = [each for each in self.running if not each[0].is_reaped]
+            for script, program, report in done:
+                if report is not None:
+                    with report:
+                        self.learn(program, report)
+                elif _ending.outcomes.was_news(script.number):  # it is not the same with each request
+                    send(self.sock, b"P", (program.path, program.code.stamp, None))
         if self.starts >= STARTS_BETWEEN_LOOKS:
             self.starts = 0
             if resident_bytes() > self.first_bytes + GROWTH_BYTES:
@@ -206,11 +209,16 @@ class Starter:
     def learn(self, program: Any, report: mmap.mmap) -> None:
         """Take in what a script has imported."""
         length = int.from_bytes(report[:4], "little")
+        if not length:
+            return
         try:
-            names, own, places = marshal.loads(report[4 : 4 + length])
+            names, own, places, variables = marshal.loads(report[4 : 4 + length])
         except (EOFError, ValueError, TypeError):
             return
         self.programs.add_modules(program, own)
+        program.variables.update(variables)
+        if any(code.changes_path for code in program.modules.values()):
+            places = None  # they may do so at times only
         if places is not None:
             places = tuple(sorted({*places, *(program.places or ())}))  # it need not add all of them each time
         if places != program.places or places is None:
@@ -276,7 +284,8 @@ def clean(baseline: frozenset[str]) -> None:
         os.unsetenv(name)
     posix.environ.clear()  # which os.environ and os.environb have too
     _ending.remember_modules()
-    _loaded.loaded = frozenset(name.partition(".")[0] for name in _ending.known - baseline)
+    names = _ending.known - baseline | _loaded.missing.names
+    _loaded.loaded = frozenset(name.partition(".")[0] for name in names)
     _loaded.lend_code()
 
 
@@ -291,12 +300,14 @@ def main(baseline: frozenset[str], names: dict[str, Any]) -> None:
     sock = socket.socket(fileno=0)
     sock.setblocking(True)
     hide()
+    os.environ.pop("LD_BIND_NOW", None)  # which was for this process
     if sys.implementation.name != "cpython":
         send(sock, b"D", ("", f"{sys.implementation.name} is not CPython"))
         return
-    (wanted,) = marshal.loads(bytes.fromhex(sys.argv[1]))
+    wanted, of_a_request, changes_path = marshal.loads(bytes.fromhex(sys.argv[1]))
     try:
-        _loaded.preload(wanted)
+        _loaded.changes_path = re.compile(changes_path).search
+        _loaded.preload(wanted, of_a_request)
     except _loaded.Dropped as dropped:
         send(sock, b"D", dropped.args)
         return

@@ -7,7 +7,10 @@ import ctypes
 import errno
 import gc
 import importlib
+import itertools
 import os
+import posix
+import re
 import select
 import struct
 import sys
@@ -27,11 +30,18 @@ MAX_MODULES = 256  # of a script's own
 MODULE_SUFFIXES = (".py", ".so", ".pyc")
 SETTLED_SECONDS = 0.1  # after which a directory's time tells of each change: file systems' clocks are coarse
 
+THREAD_SECONDS = 0.5  # in which a thread that has ended is gone
+
 IN_MODIFY, IN_ATTRIB, IN_MOVED, IN_CREATE, IN_DELETE = 0x2, 0x4, 0xC0, 0x100, 0x200
 IN_DELETE_SELF, IN_MOVE_SELF, IN_Q_OVERFLOW = 0x400, 0x800, 0x4000
 IN_EVENT = struct.Struct("iIII")
 
 IS_ISOLATED = bool(sys.flags.isolated or getattr(sys.flags, "safe_path", False))
+
+# where a script sets a variable, its name
+SETS_VARIABLE = re.compile(
+    rb"""\b(?:environ\s*\[|environ\.(?:setdefault|pop)\s*\(|putenv\s*\()\s*['"](\w+)['"]\s*(?:\]\s*=(?!=)|[,)])"""
+)
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -48,7 +58,7 @@ class Unfit(Exception):
 
 
 class Shadowed(Unfit):
-    """A script has modules of its own that have names of modules that are loaded."""
+    """What is loaded is not what the script would load: it has modules of these names, or other variables."""
 
 
 # -- modules
@@ -58,26 +68,74 @@ class Dropped(Exception):
     """A module must not be in a parent of processes."""
 
 
-def preload(names: Sequence[str]) -> None:
+def preload(names: Sequence[str], of_a_request: str = "(?!)") -> None:
     """Import modules.
+
+    Args:
+        names: Their names.
+        of_a_request: What matches the names of variables that each request has its own of.
 
     Raises:
         Dropped: One of them cannot be imported, or leaves behind what processes cannot share.
     """
     before = descriptors()
-    for name in names:
+    variables = posix.environ.copy()
+    is_of_a_request = re.compile(of_a_request).fullmatch
+    sys.meta_path.append(missing)
+    environ: Any = type(os.environ)
+    read = environ.__getitem__
+
+    def note(self: object, name: Any) -> Any:
+        if sys._getframe(2).f_globals.get("__name__") != "wsgiref.handlers":  # which is told of changes
+            read_names.add(name)
+        return read(self, name)
+
+    environ.__getitem__ = note
+    for name in itertools.chain.from_iterable(map(with_packages, names)):
         if name in sys.modules:
             continue
         try:
             importlib.import_module(name)
         except BaseException as error:
             raise Dropped(name, f"it cannot be imported: {type(error).__name__}: {error}") from None
-        if threads() > 1:
+        if threads() > 1 and not threads_end_at_fork():
             raise Dropped(name, "it starts a thread")
+        if posix.environ != variables:
+            raise Dropped(name, "it changes environment variables")
+        for each in filter(is_of_a_request, filter(is_text, read_names)):
+            raise Dropped(name, f"it reads {each}, which is the request's")
         if descriptors() - before:
             raise Dropped(name, "it opens a descriptor")
         if has_children():
             raise Dropped(name, "it starts a process")
+    sys.meta_path.remove(missing)
+    environ.__getitem__ = read
+
+
+def is_text(thing: object) -> bool:
+    """Whether it is a text."""
+    return isinstance(thing, str)
+
+
+def with_packages(name: str) -> list[str]:
+    """A module's name after those of the packages that it is in, which are imported with it."""
+    parts = name.split(".")
+    return [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
+
+
+class Missing:
+    """The last of the finders: it is asked for modules that nobody has found."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def find_spec(self, name: str, *_: object) -> None:
+        """Remember the name: a library that does without such a module would take a script's own."""
+        self.names.add(name)
+
+
+missing: Any = Missing()
+read_names: set[Any] = set()  # of variables that modules have asked for when they were imported
 
 
 def descriptors() -> set[int]:
@@ -96,6 +154,20 @@ def threads() -> int:
         return len(os.listdir("/proc/self/task"))
     except OSError:
         return len(sys._current_frames())
+
+
+def threads_end_at_fork() -> bool:
+    """Whether the libraries whose threads there are end them before a fork, to begin anew when they need them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of this very thing
+        pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    end = time.monotonic() + THREAD_SECONDS
+    while threads() > 1 and time.monotonic() < end:  # the system may show one for a moment after its end
+        time.sleep(0.001)
+    return threads() == 1
 
 
 def has_children() -> bool:
@@ -221,6 +293,9 @@ def stamp_of(found: os.stat_result) -> tuple[int, ...]:
     return (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_dev)
 
 
+changes_path: Any = re.compile(b"(?!)").search  # what finds in a source that it changes where modules come from
+
+
 class Code:
     """The code of a file, as it was when it was compiled."""
 
@@ -230,6 +305,8 @@ class Code:
             if expected not in (None, self.stamp):
                 raise Unfit("it is just being changed")
             source = file.read()
+        self.changes_path = changes_path(source) is not None
+        self.variables = {name.decode() for name in SETS_VARIABLE.findall(source)}
         with warnings.catch_warnings(record=True) as caught:
             try:
                 self.code = compile(source, path, "exec", dont_inherit=True)
@@ -249,6 +326,15 @@ class Program:
         self.runs = 0
         self.places: Sequence[bytes] | None = None  # where it has modules elsewhere; None: that is not known
         self.modules: dict[str, Code] = {}  # those that are its own
+        self.variables = self.code.variables  # that it sets
+
+    def has_other_variables(self) -> bool:
+        """Whether it sets variables that modules here have read already."""
+        return any(not read_names.isdisjoint(each) for each in (self.variables, *self.set_by_modules()))
+
+    def set_by_modules(self) -> list[set[str]]:
+        """The names of the variables that its own modules set."""
+        return [code.variables for code in self.modules.values() if code.variables]
 
     def refresh(self) -> bool:
         """See to it that the code of its own modules is that of the files; whether any was not."""
@@ -307,9 +393,11 @@ class Programs:
             program = self._programs[path] = Program(path, stamp)
             self.settle()
         if not IS_ISOLATED:
-            self._look_for_shadows(program.directory, Unfit)
+            self._look_for_shadows(program.directory)
         for place in places or ():
-            self._look_for_shadows(os.fsdecode(place), Shadowed)
+            self._look_for_shadows(os.fsdecode(place))
+        if program.has_other_variables():
+            raise Shadowed("it sets variables that loaded modules have read")
         program.places = places
         program.runs += 1
         if program.is_learning() and program.refresh():
@@ -334,12 +422,12 @@ class Programs:
         gc.freeze()
         fill_heap()
 
-    def _look_for_shadows(self, directory: str, error: type[Unfit]) -> None:
+    def _look_for_shadows(self, directory: str) -> None:
         """A file in a script's place that has the name of a loaded module would be imported in its stead."""
         modules, others = self._names_in(directory)
         packages = {name for name in others & loaded if _is_package(os.path.join(directory, name))}
         for name in modules & loaded | packages:
-            raise error(f"{os.path.join(directory, name)} has the name of a module that is loaded already")
+            raise Shadowed(f"{os.path.join(directory, name)} has the name of a module that is loaded already")
 
     def _names_in(self, directory: str) -> tuple[frozenset[str], frozenset[str]]:
         """The names of modules in a directory, and those that may be packages."""
@@ -384,6 +472,22 @@ def own_code(path: str) -> types.CodeType | None:
 
 running: Any = None  # the Program, in its process
 places: tuple[str, ...] = ()  # where it finds modules at its begin
+variables: dict[bytes, bytes] = {}  # what it is given
+
+
+def is_as_known() -> bool:
+    """Whether the running script has done nothing, to what modules depend on, that was not known of it."""
+    if posix.environ != variables and not read_names.isdisjoint(own_variables() - running.variables):
+        return False
+    if running.places is None or tuple(sys.path) == places:
+        return True
+    added = own_places()
+    return added is not None and {*added} <= {*running.places}
+
+
+def own_variables() -> set[str]:
+    """The names of the variables that the running script has set, changed, or removed."""
+    return {os.fsdecode(name) for name, _ in posix.environ.items() ^ variables.items()}
 
 
 def own_places() -> tuple[bytes, ...] | None:

@@ -26,6 +26,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 import types
 import weakref
 
@@ -300,7 +301,8 @@ class Script:
         if not _loaded.IS_ISOLATED:
             sys.path.insert(0, program.directory)
         _loaded.places = tuple(sys.path)
-        refresh_secrets()
+        _loaded.variables = environment
+        refresh()
         limit(records, umask, nice, wanted)
         outcomes = _ending.outcomes
         outcomes.number, outcomes.pid = number, os.getpid()
@@ -394,8 +396,8 @@ def refuse(records: int, error: Exception, at: int) -> NoReturn:
     exit_now(127)
 
 
-def refresh_secrets() -> None:
-    """What modules have drawn by lot when they were imported is drawn again, as far as they do not see to it."""
+def refresh() -> None:
+    """What modules have drawn by lot, or taken of the time and the variables, when they were imported is so again."""
     process = sys.modules.get("multiprocessing.process")
     if process is not None:
         key = process.AuthenticationString(os.urandom(32))
@@ -403,6 +405,12 @@ def refresh_secrets() -> None:
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()
+    logging = sys.modules.get("logging")
+    if logging is not None:
+        logging._startTime = time.time_ns() if isinstance(logging._startTime, int) else time.time()  # type: ignore[attr-defined]
+    handlers = sys.modules.get("wsgiref.handlers")
+    if handlers is not None:
+        handlers.BaseHandler.os_environ = handlers.read_environ()
 
 
 class Token:

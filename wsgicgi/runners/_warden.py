@@ -52,7 +52,8 @@ KEEPERS = (b"_warden.py", b"_zygote.py")  # what wardens and warm parents run
 FRAME = struct.Struct("=cI")
 RECORD = struct.Struct("=iiiqq")
 TAKEN = struct.Struct("=Q")
-OUTCOME, OUTCOMES = struct.Struct("=Q"), 512  # how a script ends, which a warm process tells: its number << 8 | status
+# how a script ends, which a warm process tells: its number, a bit for its parent, eight bits of its status
+OUTCOME, OUTCOMES = struct.Struct("=Q"), 512
 ANCILLARY = socket.CMSG_SPACE(4 * 4) if hasattr(socket, "CMSG_SPACE") else 0  # of four descriptors
 READY, STARTED, REFUSED, ENDED = range(4)
 AT_PROGRAM, AT_DIRECTORY, AT_LIMITS = range(3)

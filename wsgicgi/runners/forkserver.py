@@ -137,6 +137,7 @@ class _Parents:
         self._modules = [each for each in self._modules if not self._is_dropped(each)]
         self._retire(self._next)
         self._next = None
+        self._has_learned = True  # what is left is still to be imported
         self._start_at = 0.0
 
     def _fail(self, reason: str) -> None:

@@ -35,7 +35,17 @@ _OWN_PATH = re.compile(
     rb"\bsys\.path\b|\bpath\.(?:append|extend|insert)\b|\baddsitedir\b"
     rb"|\bfrom\s+sys\s+import\b(?:\s*\([^)]*|[^\n]*)(?:\bpath\b|\*)"
 )
-_OF_A_REQUEST = re.compile(
+# Where it may do so at times only: in a block, or by what it is asked for. That a place is added once is no such case.
+_AT_TIMES = re.compile(
+    rb"(?m)^(?:[ \t]|(?:if|for|while|with|try|else|elif|except|finally|def|class|async)\b"
+    rb"|.*\b(?:environ|getenv|argv|stdin|form|input|if|and|or)\b)"
+)
+CHANGES_PATH = re.compile(
+    rb"\bpath\.(?:append|extend|insert|remove|pop|clear|reverse|sort)\b|\baddsitedir\b"
+    rb"|\bsys\.path\s*(?:\[[^\]\n]*\]\s*)?\+?=(?!=)"
+)
+_ONCE = re.compile(rb"(?m)^if [^\n]+ not in (?:sys\.)?path:[ \t]*(?:\n[ \t]+)?")
+OF_A_REQUEST = re.compile(
     r"AUTH_TYPE|CGI_RUN_ID|CONTENT_(LENGTH|TYPE)|DOCUMENT_ROOT|GATEWAY_INTERFACE|HTTPS|HTTP_.*|PATH_(INFO|TRANSLATED)|QUERY_STRING"
     r"|REDIRECT_.*|REMOTE_.*|REQUEST_.*|SCRIPT_.*|SERVER_.*|SSL_.*|UNIQUE_ID"
 )
@@ -229,8 +239,9 @@ def note_places(file: str, found: Stamp, places: tuple[bytes, ...] | None) -> No
         places: What it, or a module of its, adds to the places that modules come from; None: what is kept for other
             scripts is not for this one.
     """
-    if _places.get((file, found), ()) is not None:
-        _remember(_places, file, found, places)
+    key = file, found
+    is_regular = _places[key] == places if key in _places else _is_regular(file, is_changed=bool(places))
+    _remember(_places, file, found, places if is_regular else None)
 
 
 def _own_places(file: str, found: Stamp) -> tuple[bytes, ...] | None:
@@ -238,6 +249,22 @@ def _own_places(file: str, found: Stamp) -> tuple[bytes, ...] | None:
     if (file, found) in _places:
         return _places[file, found]
     return None if has_words(file, found, _OWN_PATH) else ()
+
+
+def _is_regular(file: str, *, is_changed: bool) -> bool:
+    """Whether what a script does to its path is the same in all runs, as far as its text shows.
+
+    Args:
+        file: The script.
+        is_changed: Whether it, or a module of its, has done anything to it.
+    """
+    try:
+        with open(file, "rb") as opened:
+            lines = _ONCE.sub(b"", opened.read(MAX_SCRIPT_BYTES)).splitlines()
+    except OSError:
+        return False
+    changing = [line for line in lines if CHANGES_PATH.search(line)]
+    return bool(changing) >= is_changed and not any(map(_AT_TIMES.match, changing))
 
 
 _places: OrderedDict[tuple[str, Stamp], tuple[bytes, ...] | None] = OrderedDict()
@@ -320,7 +347,7 @@ _requests: dict[str, bool] = {}
 def _is_of_a_request(name: str) -> bool:
     is_so = _requests.get(name)
     if is_so is None:
-        is_so = _OF_A_REQUEST.fullmatch(name) is not None
+        is_so = OF_A_REQUEST.fullmatch(name) is not None
         if len(_requests) < MAX_FILES:
             _requests[name] = is_so
     return is_so

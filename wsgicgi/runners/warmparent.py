@@ -26,7 +26,7 @@ from typing import Any
 
 from . import _warden, warden, warmperl
 from .base import Execution, ExitStatus, Invocation, Restrictions
-from .shebang import Kind, Plan
+from .shebang import CHANGES_PATH, OF_A_REQUEST, Kind, Plan
 from .warmperl import PerlKind, PerlPlan
 
 #: Seconds until a parent must have answered.
@@ -198,7 +198,7 @@ class WarmParent(warden.Warden):
         if outcomes is None:
             return None
         (value,) = _warden.OUTCOME.unpack_from(outcomes, number % _warden.OUTCOMES * _warden.OUTCOME.size)
-        return ExitStatus(code=value & 0xFF) if value >> 8 == number else None
+        return ExitStatus(code=value & 0xFF) if value >> 9 == number else None
 
     def lose(self) -> None:
         """It has gone; the next look at its messages tells that."""
@@ -278,7 +278,7 @@ class WarmExecution(warden._Execution):
 
 
 def _invocation(kind: Kind, modules: Sequence[str], stdin: int) -> Invocation:
-    told = marshal.dumps((list(modules),), 4).hex()
+    told = marshal.dumps((list(modules), OF_A_REQUEST.pattern, CHANGES_PATH.pattern), 4).hex()
     return Invocation(
         argv=(kind.interpreter, *kind.options, str(_ZYGOTE), told),
         # functions are found now, and not by each child anew
