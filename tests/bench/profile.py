@@ -46,9 +46,10 @@ STAGES = {
     "start: pipes, frame, hand over (Warden.start)": ["wsgicgi.runners.warden:Warden.start"],
     "start: wait until the warden has (fork, exec)": ["wsgicgi.runners.warden:Warden._started"],
     "set up the exchange (poll, limits, log)": ["wsgicgi.gateway:Gateway._exchange"],
-    "wait for output and its end (the script runs)": ["wsgicgi.pipes:PolledPipes.wait"],
+    "wait for its end (the script runs)": ["wsgicgi.exchange:Exchange.expect_end"],
+    "read what it wrote (PolledPipes.wait)": ["wsgicgi.pipes:PolledPipes.wait"],
     "parse the head (HeadParser.feed)": ["wsgicgi.response:HeadParser.feed"],
-    "read the head and the length, around waiting": [
+    "read the head and the length, around that": [
         "wsgicgi.exchange:Exchange.read_head",
         "wsgicgi.exchange:Exchange.body_length",
     ],
