@@ -143,8 +143,9 @@ def test_no_script_survives_a_worker_that_is_killed(server_kind: str, site: Site
             clients.append(sock)
             if server_kind == "gunicorn-sync" and i == 3:
                 break  # as many as it has workers
-        wait_until(lambda: all((tmp_path / f"pid-{i}").exists() for i in range(len(clients))), "the scripts run")
-        groups = [int((tmp_path / f"pid-{i}").read_text() or 0) for i in range(len(clients))]
+        files = [tmp_path / f"pid-{i}" for i in range(len(clients))]
+        wait_until(lambda: all(file.exists() and file.read_text() for file in files), "the scripts run")
+        groups = [int(file.read_text()) for file in files]
         for pid in its_workers:
             os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not living(groups), "the scripts and their children have ended")
