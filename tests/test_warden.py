@@ -385,6 +385,23 @@ def test_warden_that_a_script_has_stopped_ends_with_its_server() -> None:
     wait_until(lambda: os.waitpid(keeper._process.pid, os.WNOHANG)[0], "it has ended")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's end")
+def test_warden_that_a_script_has_stopped_ends_with_a_server_that_is_killed() -> None:
+    """Nobody is left to tell it to go on."""
+    text = (
+        "import os, signal\n"
+        "from wsgicgi.runners import warden\n"
+        "keeper = warden.Warden(None, no_new_privs=True)\n"
+        "os.kill(keeper._process.pid, signal.SIGSTOP)\n"
+        "os.waitid(os.P_PID, keeper._process.pid, os.WSTOPPED)\n"
+        "print(keeper._process.pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", text], stdout=subprocess.PIPE, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    wait_until(lambda: not living([int(done.stdout)]), "it has ended")
+
+
 def test_start_that_a_killed_warden_had_not_taken_is_made_by_another(
     start: Callable[..., Execution], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,7 +59,7 @@ READY, STARTED, REFUSED, ENDED = range(4)
 AT_PROGRAM, AT_DIRECTORY, AT_LIMITS = range(3)
 AT_UNFIT, AT_STALE = 3, 4  # of a warm parent: this script, or this parent, is not for warm starts
 
-PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 4, 36, 38
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
 
 IS_LINUX = sys.platform == "linux"
 
@@ -94,6 +94,7 @@ def controls(*, no_new_privs: bool) -> Any:
 
     libc = ctypes.CDLL(None, use_errno=True)
     wanted = [(PR_SET_DUMPABLE, 0), (PR_SET_CHILD_SUBREAPER, 1)] + [(PR_SET_NO_NEW_PRIVS, 1)] * no_new_privs
+    wanted.append((PR_SET_PDEATHSIG, signal.SIGCONT))  # one that was stopped would not see the server's end
 
     def control() -> None:
         for option, value in wanted:
