@@ -123,11 +123,11 @@ class Exchange:
         """The script's process group."""
         return self._execution.pid
 
+    # -- the head
+
     def expect_end(self) -> None:
         """Wait for the end of a script that is expected to come at once: what it does until then can be seen then."""
         self._find_exit_status(QUICK_SECONDS)
-
-    # -- the head
 
     def read_head(self, parser: HeadParser) -> ResponseHead:
         """Read the script's response head.

@@ -379,7 +379,7 @@ class Programs:
 
         Raises:
             OSError: It cannot be run.
-            Shadowed: In one of these places.
+            Shadowed: What is loaded is not what it would load.
             Unfit: It is not what the server has seen, or cannot be run here as in an interpreter of its own.
         """
         if stamp_of(os.stat(path)) != stamp:
@@ -433,15 +433,14 @@ class Programs:
         """The names of modules in a directory, and those that may be packages."""
         try:
             changed = os.stat(directory).st_mtime_ns
-        except OSError:
-            return frozenset(), frozenset()  # it is not there, or closed: an import finds nothing in it
-        known = self._names.get(directory)
-        if known is not None and known[0] == changed:
-            return known[1]
-        try:
+            known = self._names.get(directory)
+            if known is not None and known[0] == changed:
+                return known[1]
             found = os.listdir(directory)
         except (PermissionError, FileNotFoundError):
             return frozenset(), frozenset()  # nor does an import find anything in it
+        except NotADirectoryError:
+            raise Shadowed(f"{directory} is a file, an archive maybe") from None
         names = (
             frozenset(name.partition(".")[0] for name in found if name.endswith(MODULE_SUFFIXES)),
             frozenset(name for name in found if "." not in name),
