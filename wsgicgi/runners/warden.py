@@ -330,6 +330,11 @@ class _Execution:
     def _ends_within(self, timeout: float | None) -> bool:
         poll = select.poll()
         poll.register(self.exit_fd, select.POLLIN)
+        if timeout is None or timeout > NUDGE_SECONDS:
+            if poll.poll(NUDGE_SECONDS * 1000):
+                return True
+            self._warden.go_on()
+            timeout = None if timeout is None else timeout - NUDGE_SECONDS
         return bool(poll.poll(None if timeout is None else timeout * 1000))
 
     def _read_status(self) -> ExitStatus:
