@@ -38,15 +38,22 @@ def state(server: Server) -> dict[str, int]:
     return found
 
 
+def settled(server: Server) -> dict[str, int]:
+    """The state of a server once each of its workers has served.
+
+    gunicorn's are told to have booted before they load the application; what they open once (their way to the warden,
+    the null device) and load when it is needed is there then, too.
+    """
+    processes = len(server.pids())  # as many at once, so that each worker serves one
+    served = at_once(processes * 3, lambda _: server.get(steps(["sleep", 0.2], ["out", CT + "served"]))[1], processes)
+    assert served == [b"served"] * processes * 3
+    return state(server)
+
+
 @contextlib.contextmanager
 def as_before(server: Server, spool: Path | None = None) -> Iterator[None]:
     """Whatever happens inside, afterwards the server serves, and nothing is left: the connections of clients aside."""
-    # as many at once as there are processes, so that each worker serves one: what it opens once (its way to the
-    # warden, the null device) is then there before and after
-    processes = len(server.pids())
-    warm = at_once(processes * 3, lambda _: server.get(steps(["sleep", 0.2], ["out", CT + "warm"]))[1], processes)
-    assert warm == [b"warm"] * processes * 3
-    before = state(server)
+    before = settled(server)
     yield
     assert server.get(steps(["out", CT + "alive"]))[1] == b"alive"
     now: dict[str, int] = {}

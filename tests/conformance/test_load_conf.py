@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import wire
 from servers import steps
-from test_faults import as_before, state
+from test_faults import as_before, settled, state
 
 if TYPE_CHECKING:
     from conftest import Host
@@ -49,7 +49,7 @@ def test_unfinished_heads_do_not_hold_up_others(host: Host) -> None:
 
 def test_announced_bodies_take_no_memory(host: Host) -> None:
     # CWE-789: twenty requests announce 100 GiB and send ten bytes
-    before = state(host.server)["memory"]
+    before = settled(host.server)["memory"]
     head = f"POST {steps(['out', CT], ['hash'])} HTTP/1.1\r\nHost: x\r\nContent-Length: {100 << 30}\r\n\r\n0123456789"
     with contextlib.ExitStack() as connections:
         for _ in range(20):
@@ -62,7 +62,7 @@ def test_announced_bodies_take_no_memory(host: Host) -> None:
 
 def test_flood_of_standard_error_takes_no_memory(host: Host) -> None:
     # RFC 3875 9.5, 9.6: 32 MiB of it before the answer
-    before = state(host.server)["memory"]
+    before = settled(host.server)["memory"]
     assert host.steps(["fill", 32 << 20, 2], ["out", CT + "fine"]).body == b"fine"
     assert state(host.server)["memory"] - before < 64
 
