@@ -1111,7 +1111,7 @@ def test_the_code_for_other_interpreters_is_within_their_grammar() -> None:
     """3.8 is the oldest that is kept warm."""
     import ast
 
-    for name in ("_zygote", "_parent", "_loaded", "_script", "_ending", "_forking", "_warden"):
+    for name in ("_zygote", "_parent", "_loaded", "_programs", "_script", "_ending", "_forking", "_warden"):
         spec = importlib.util.find_spec(f"wsgicgi.runners.{name}")
         assert spec is not None and spec.origin is not None
         ast.parse(Path(spec.origin).read_text(), feature_version=(3, 8))

@@ -25,9 +25,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from wsgicgi.runners import _loaded, _warden
+    from wsgicgi.runners import _loaded, _programs, _warden
 else:
-    _loaded, _warden = sys.modules["_loaded"], sys.modules["_warden"]
+    _loaded, _programs, _warden = (sys.modules[name] for name in ("_loaded", "_programs", "_warden"))
 
 close = ctypes.PyDLL(None).close  # and no other thread has a turn between it and the end
 
@@ -61,7 +61,7 @@ def finish(raised: list[BaseException], report: mmap.mmap | None, steps: list[An
         if report is not None:
             tell_imports(report)
         else:
-            outcomes.is_news = not _loaded.is_as_known()
+            outcomes.is_news = not _programs.is_as_known()
     end_threads()
     with contextlib.suppress(BaseException):  # it has told of them
         atexit._run_exitfuncs()
@@ -313,6 +313,6 @@ def tell_imports(report: mmap.mmap) -> None:
             if file and file.endswith(".py") and name != "__main__":
                 own.append(file)
     with contextlib.suppress(ValueError):
-        data = marshal.dumps((names, own, _loaded.own_places(), list(_loaded.own_variables())))
+        data = marshal.dumps((names, own, _programs.own_places(), list(_programs.own_variables())))
         if len(data) <= REPORT_BYTES - 4:
             report[: 4 + len(data)] = len(data).to_bytes(4, "little") + data

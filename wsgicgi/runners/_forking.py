@@ -3,8 +3,8 @@
 It runs under the interpreter that a script's first line names, with its options and variables, and needs nothing but
 the standard library (3.8 and newer) and the files beside it: ``_zygote`` and ``_parent``, which begin; ``_warden``,
 whose protocol it speaks on standard input (``S`` starts a script, ``T`` ends one); ``_loaded``, what it has loaded;
-``_script``, what a new process does, and ``_ending``, how that ends. It was started by a warden, so it has the scripts'
-identity and can never have another.
+``_programs``, what it knows of scripts; ``_script``, what a new process does, and ``_ending``, how that ends. It was
+started by a warden, so it has the scripts' identity and can never have another.
 
 What it tells the server on the same socket are frames too: ready (with the memory that its scripts' processes leave in
 how they end: the server need not wait until the system has taken a process apart); dropped (a module that cannot be
@@ -35,9 +35,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from wsgicgi.runners import _ending, _loaded, _script, _warden
+    from wsgicgi.runners import _ending, _loaded, _programs, _script, _warden
 else:
-    _ending, _loaded, _script, _warden = (sys.modules[name] for name in ("_ending", "_loaded", "_script", "_warden"))
+    _ending, _loaded, _programs, _script, _warden = (
+        sys.modules[name] for name in ("_ending", "_loaded", "_programs", "_script", "_warden")
+    )
 
 GROWTH_BYTES = 64 * 1024 * 1024  # by which it may grow before it wants to be replaced
 STARTS_BETWEEN_LOOKS = 64
@@ -112,7 +114,7 @@ class Starter:
         self.sock = sock
         self.script = script
         self.watch = _loaded.Watch()
-        self.programs = _loaded.Programs()
+        self.programs = _programs.Programs()
         self.running: list[tuple[Any, Any, mmap.mmap | None]] = []  # scripts, with what they may leave
         self.told: set[str] = set()
         self.starts = 0
@@ -139,9 +141,9 @@ class Starter:
             report = mmap.mmap(-1, _ending.REPORT_BYTES) if program.is_learning() else None
             pid = self.hand_over((number, path, cwd, told, wanted), given) if report is None else 0
             pid = pid or os.fork()
-        except (OSError, ValueError, _loaded.Unfit, Stale) as error:
+        except (OSError, ValueError, _programs.Unfit, Stale) as error:
             self.refuse(error, at, records)
-            if isinstance(error, _loaded.Shadowed):
+            if isinstance(error, _programs.Shadowed):
                 send(self.sock, b"P", (path, stamp, None))
             for descriptor in given:
                 os.close(descriptor)
@@ -176,7 +178,7 @@ class Starter:
         number = getattr(error, "errno", None)
         if isinstance(error, Stale):
             at, number = _warden.AT_STALE, 0
-        elif isinstance(error, _loaded.Unfit):
+        elif isinstance(error, _programs.Unfit):
             at, number = _warden.AT_UNFIT, 0
         elif number == errno.ENOTSUP:
             at = _warden.AT_LIMITS
@@ -248,7 +250,7 @@ def limits(restrictions: Sequence[int | None]) -> list[tuple[int, int, int]]:
     """
     max_memory = restrictions[1]
     if max_memory is not None and address_space() > max_memory // 2:
-        raise _loaded.Unfit("its limit of memory is near to what is loaded already")
+        raise _programs.Unfit("its limit of memory is near to what is loaded already")
     return _warden.limits(restrictions)
 
 
@@ -285,8 +287,8 @@ def clean(baseline: frozenset[str]) -> None:
     posix.environ.clear()  # which os.environ and os.environb have too
     _ending.remember_modules()
     names = _ending.known - baseline | _loaded.missing.names
-    _loaded.loaded = frozenset(name.partition(".")[0] for name in names)
-    _loaded.lend_code()
+    _programs.loaded = frozenset(name.partition(".")[0] for name in names)
+    _programs.lend_code()
 
 
 def main(baseline: frozenset[str], names: dict[str, Any]) -> None:
@@ -306,7 +308,7 @@ def main(baseline: frozenset[str], names: dict[str, Any]) -> None:
         return
     wanted, of_a_request, changes_path = marshal.loads(bytes.fromhex(sys.argv[1]))
     try:
-        _loaded.changes_path = re.compile(changes_path).search
+        _programs.changes_path = re.compile(changes_path).search
         _loaded.preload(wanted, of_a_request)
     except _loaded.Dropped as dropped:
         send(sock, b"D", dropped.args)

@@ -19,7 +19,7 @@ if sys.path[:1] == [HERE]:
 
 import importlib.util  # noqa: E402
 
-FILES = ("_warden", "_loaded", "_ending", "_script", "_forking")
+FILES = ("_warden", "_loaded", "_programs", "_ending", "_script", "_forking")
 
 
 def load(name: str) -> "Any":

@@ -35,9 +35,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, NoReturn
 
-    from wsgicgi.runners import _ending, _loaded, _warden
+    from wsgicgi.runners import _ending, _loaded, _programs, _warden
 else:
-    _ending, _loaded, _warden = sys.modules["_ending"], sys.modules["_loaded"], sys.modules["_warden"]
+    _ending, _loaded, _programs, _warden = (
+        sys.modules[name] for name in ("_ending", "_loaded", "_programs", "_warden")
+    )
 
 LINK = 3  # the first descriptor that no script has
 ROOM_BYTES = 128 * 1024  # for a script's command line and environment
@@ -298,10 +300,10 @@ class Script:
         sys.argv = [word.decode(*FILE_SYSTEM) for word in argv]
         if hasattr(sys, "orig_argv"):
             sys.orig_argv = [word.decode(*FILE_SYSTEM) for word in words]
-        if not _loaded.IS_ISOLATED:
+        if not _programs.IS_ISOLATED:
             sys.path.insert(0, program.directory)
-        _loaded.places = tuple(sys.path)
-        _loaded.variables = environment
+        _programs.places = tuple(sys.path)
+        _programs.variables = environment
         refresh()
         limit(records, umask, nice, wanted)
         outcomes = _ending.outcomes
@@ -312,7 +314,7 @@ class Script:
 
     def go_to(self, program: Any, file: str, report: mmap.mmap | None) -> NoReturn:
         """Leave the parent by an exception; then the script runs."""
-        _loaded.running = program
+        _programs.running = program
         self.report = report
         main = ModuleType("__main__")  # made here, so that it can be collected
         names = main.__dict__
@@ -360,7 +362,7 @@ class Script:
         sys.argv = argv
         sys.stdin = sys.__stdin__ = stdin  # type: ignore[misc]
         _ending.keep.append(sys.modules["__main__"])
-        _loaded.running = None
+        _programs.running = None
         gc.disable()
         names.update(acts)
 
