@@ -10,6 +10,7 @@ import errno
 import gc
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -41,6 +42,7 @@ def has_pidfd(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     """Systems other than Linux have no descriptor that tells of a child's end."""
     if not request.param:
         monkeypatch.delattr(os, "pidfd_open")
+        monkeypatch.setattr(subprocess, "_CAN_USE_PIDFD_OPEN", False, raising=False)  # 3.15 looks once
     return bool(request.param)
 
 

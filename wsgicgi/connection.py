@@ -15,6 +15,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterable
+from email.message import Message
 from http import HTTPStatus
 from typing import Any
 
@@ -107,6 +108,8 @@ class ConnectionHandler(http.server.SimpleHTTPRequestHandler):
             is_parsed = super().parse_request()
         finally:
             self.rfile.end_head()
+        if is_parsed and not isinstance(self.headers, Message):
+            self.headers = self.MessageClass()  # Python 3.15 gives a request without fields (HTTP/0.9) a dict
         if not is_parsed or not self._accept_head():
             self._has_unread = True
             return False

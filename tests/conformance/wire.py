@@ -7,6 +7,10 @@ import socket
 import time
 from dataclasses import dataclass, field
 
+#: What gunicorn puts behind the fields when it refuses a request itself, from Python 3.14 on, whose ``textwrap.dedent``
+#: makes the empty line of its text a bare LF. RFC 9112 section 2.2 lets a client take that for an end of line.
+GUNICORN_PAGE = b"\n<html>\n  <head>\n"
+
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([0-9]{3}) ([\t\x20-\x7e\x80-\xff]*)")
 _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
 
@@ -92,6 +96,9 @@ class Connection:
         return data
 
     def _take_line(self) -> bytes:
+        if self._buffer.startswith(GUNICORN_PAGE):
+            self._take(1)
+            return b""
         while b"\r\n" not in self._buffer:
             if not self._more():
                 raise Fault(f"the connection ended inside a line: {bytes(self._buffer[:200])!r}")
