@@ -889,6 +889,16 @@ def test_extra_response_headers(serve: Serve, site: Site) -> None:
     assert client.get("/none").fields("X-A") == []
 
 
+def test_extra_response_headers_of_a_class(serve: Serve, site: Site) -> None:
+    """What a subclass sets holds without the argument; what an answer has already goes out once."""
+    site.file("file.txt", "x")
+    extra = [("X-A", "1"), ("content-type", "text/x-other")]
+    client = serve(type("H", (handler_on(site.directory),), {"extra_response_headers": extra}))
+    for target, content_type in (("/file.txt", "text/plain"), ("/cgi-bin/report.py", "application/json")):
+        answer = client.get(target)
+        assert (answer.fields("X-A"), answer.fields("Content-Type")) == (["1"], [content_type])
+
+
 def test_a_hook_of_do_head(serve: Serve, site: Site) -> None:
     """``do_HEAD`` is inherited, and may be another's."""
     client = serve(do_HEAD=lambda self: self.send_error(405))

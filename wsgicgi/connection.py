@@ -13,6 +13,7 @@ import os
 import select
 import socket
 import struct
+import sys
 import time
 from collections.abc import Iterable
 from email.message import Message
@@ -36,7 +37,8 @@ class ConnectionHandler(http.server.SimpleHTTPRequestHandler):
     """Serves files on a connection.
 
     Attributes:
-        extra_response_headers: Pairs of names and values for every answer with status 200, as in Python 3.15.
+        extra_response_headers: Pairs of names and values for every answer with status 200, as in Python 3.15. A field
+            that the answer has already is not sent again.
     """
 
     raw_requestline: bytes
@@ -58,6 +60,8 @@ class ConnectionHandler(http.server.SimpleHTTPRequestHandler):
     ) -> None:
         if extra_response_headers is not None:
             self.extra_response_headers = extra_response_headers
+        if sys.version_info >= (3, 15):
+            kwargs["extra_response_headers"] = self.extra_response_headers  # which would be set to None
         super().__init__(*args, directory=directory, **kwargs)
 
     # -- one request
@@ -230,14 +234,18 @@ class ConnectionHandler(http.server.SimpleHTTPRequestHandler):
         """End the head of a response."""
         fields, self._error_fields = self._error_fields, ()
         if self._status == HTTPStatus.OK:
-            fields += tuple(self.extra_response_headers or ())
-        written = getattr(self, "_headers_buffer", [])
+            sent = {line.partition(b":")[0].lower() for line in getattr(self, "_headers_buffer", ())}
+            fields += tuple(
+                (name, value)
+                for name, value in self.extra_response_headers or ()
+                if name.lower().encode("latin-1", "replace") not in sent
+            )
         for name, value in fields:
-            if (
-                f"{name}: {value}\r\n".encode("latin-1", "replace") not in written
-            ):  # Python 3.15 does so itself for files
-                self.send_header(name, value)
+            self.send_header(name, value)
         super().end_headers()
+
+    def _send_extra_response_headers(self) -> None:
+        """Send nothing: Python 3.15 calls this for files, and :meth:`end_headers` sends them for scripts too."""
 
     def flush_headers(self) -> None:
         """Send what is buffered of a head."""
