@@ -155,7 +155,7 @@ PYTHON = [
     ),
     py("python-2", 'print "Content-Type: text/html"\n', "this is Python 2 source", line=2),
     py("python-2", "import urllib2\n", "this is Python 2 source", line=2),
-    py("python-2", "try:\n    x = 1\nexcept IOError, e:\n    pass\n", "this is Python 2 source", line=4),
+    py("python-2", "try:\n    open('none')\nexcept IOError, e:\n    print(e)\n", "this is Python 2 source", line=4),
     py("python-2", "x = raw_input()\n", "this is Python 2 source", line=2),
     py(
         "python-removed-module",
@@ -193,6 +193,19 @@ PYTHON = [
         "import a\n",
         "import each other in a circle",
         files={"cgi-bin/a.py": "from b import x\ny = 1\n", "cgi-bin/b.py": "from a import y\nx = 1\n"},
+    ),
+    py(
+        "python-circular-import",
+        "import a\n",
+        "import each other in a circle: AttributeError: ",
+        files={"cgi-bin/a.py": "import b\ny = 1\n", "cgi-bin/b.py": "import a\na.y\n"},
+    ),
+    py(
+        "python-hidden-module",
+        "import requests\nrequests.get('x')\n",
+        "imports itself instead of a library 'requests', whose name it has: AttributeError: ",
+        line=3,
+        name="requests.py",
     ),
     py(
         "python-hidden-module",

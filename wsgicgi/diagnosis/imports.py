@@ -59,6 +59,12 @@ _UNEXPECTED = re.compile(
     r"module '(\w+)' has no attribute|from (?:partially initialized module )?'(\w+)'|'(\w+)' is not a package"
 )
 
+# Python up to 3.12 says it so; 3.13 and later suppose a file of another name, and say which.
+_UNFINISHED = re.compile(
+    r"partially initialized module '(\w+)'"
+    r"|(?:module|from) '(\w+)' .*\(consider renaming .* same name as a (?:third-party module|library)"
+)
+
 
 def hidden(found: Traceback, evidence: Evidence) -> Diagnosis | None:
     """A file beside the script that has the name of a standard module."""
@@ -74,8 +80,16 @@ def hidden(found: Traceback, evidence: Evidence) -> Diagnosis | None:
 
 def failed(found: Traceback, evidence: Evidence) -> Diagnosis | None:
     """An import that failed."""
-    if "partially initialized module" in found.message:
-        what = f"modules import each other in a circle: {found.said}{found.place}"
+    unfinished = _UNFINISHED.search(found.message)
+    if unfinished:
+        name = unfinished[1] or unfinished[2]
+        said = found.said.partition(" (")[0]
+        if f"{name}.py" == os.path.basename(evidence.file.path):
+            what = f"the script imports itself instead of a library {name!r}, whose name it has: {said}{found.place}"
+            other = os.path.join(evidence.cwd, f"my_{name}.py")
+            command = f"mv {quoted(evidence.file.path)} {quoted(other)}"
+            return found.diagnosis("python-hidden-module", what, "Give it another name.", command)
+        what = f"modules import each other in a circle: {said}{found.place}"
         return found.diagnosis("python-circular-import", what, "Import inside of the function that needs it.")
     if found.error == "ImportError" and "cannot import name" in found.message:
         return found.diagnosis(

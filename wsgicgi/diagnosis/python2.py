@@ -50,6 +50,8 @@ _SYNTAX = re.compile(
     r"|leading zeros in decimal integer literals are not permitted|invalid decimal literal.*L\b"
 )
 
+_EXCEPT = re.compile(r"except\s+[\w.]+\s*,\s*(\w+)\s*:")
+
 _NAMES = {
     "raw_input",
     "unicode",
@@ -73,13 +75,14 @@ _METHODS = re.compile(
 def _is_python_2(found: Traceback) -> bool:
     if found.error == "SyntaxError":
         return bool(_SYNTAX.search(found.message)) or bool(
-            re.search(r"^\s*(print\s+(>>|['\"\w])|except\s+[\w.]+\s*,\s*\w+\s*:|raise\s+\w+\s*,)", found.text, re.M)
+            re.search(rf"^\s*(print\s+(>>|['\"\w])|{_EXCEPT.pattern}|raise\s+\w+\s*,)", found.text, re.M)
         )
     if found.error in ("ModuleNotFoundError", "ImportError"):
         return found.missing_module in _MODULES
     if found.error == "NameError":
         name = re.search(r"name '(\w+)'", found.message)
-        return name is not None and name[1] in _NAMES
+        caught = _EXCEPT.search(found.quoted_line)  # from Python 3.14 on it means two kinds of exceptions
+        return name is not None and (name[1] in _NAMES or bool(caught and caught[1] == name[1]))
     return bool(_METHODS.search(found.message))
 
 
