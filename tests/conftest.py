@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -60,6 +61,7 @@ def server(_shared: tuple[Server, Site]) -> Server:
 @pytest.fixture(scope="session", autouse=True)
 def _warden() -> None:
     """What comes with the first script of a process and stays is no leak of the test that has it."""
+    importlib.import_module("ctypes")  # newer libffi keeps its own file open
     warden.find(None, no_new_privs=True)
     body.no_input()
 

@@ -349,7 +349,9 @@ def test_scripts_of_a_killed_server_end_with_their_daemons(tmp_path: Path) -> No
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as server:
         said = b""
         while len(said.split()) < 5:
-            said += os.read(server.stdout.fileno(), 1000)
+            piece = os.read(server.stdout.fileno(), 1000)
+            assert piece, "the program has ended"
+            said += piece
         pids = [int(word) for word in said.split() if word.isdigit()]
         assert len(living(pids)) == 4
         server.kill()
