@@ -650,5 +650,7 @@ def contents(file: Path) -> bytes | None:
 
 def without_addresses(text: bytes) -> bytes:
     text = re.sub(rb"0x[0-9a-f]{6,}", b"0x", text)
+    # from 3.14 on faulthandler shows calls in C as well
+    text = re.sub(rb"(?s)(C stack trace \(.*?\)).*", rb"\1", text)
     # up to 3.11 the interpreter counts calls in C too, and a warm child has some more of them below it
     return re.sub(rb"repeated \d+ more times", b"repeated many times", text)

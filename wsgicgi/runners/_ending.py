@@ -216,8 +216,7 @@ def status_of_exit(error: SystemExit) -> int:
     if isinstance(code, int):
         if -(2**63) <= code < 2**63:
             return code & 0xFF
-        if sys.version_info >= (3, 12):
-            # which is noticed a little later
+        if (3, 12) <= sys.version_info < (3, 14):  # which notice it a little later, and others never
             overflow = OverflowError("Python int too large to convert to C long")
             show_unraisable(overflow, None, "Exception ignored on threading shutdown")
         return 0xFF
@@ -272,7 +271,8 @@ def show_unraisable(error: BaseException, thing: Any, message: str) -> None:
     has_message = sys.version_info >= (3, 13)
     thing, message = (None, message) if has_message else (thing, None)  # type: ignore[assignment]
     with contextlib.suppress(BaseException):
-        sys.unraisablehook(unraisable_args((type(error), error, None, message, thing)))
+        args = type(error), error.with_traceback(None), None, message, thing
+        sys.unraisablehook(unraisable_args(args))
 
 
 def unraisable_type() -> Any:

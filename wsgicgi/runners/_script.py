@@ -206,7 +206,7 @@ class Script:
         call: Any = part.__call__
         # from the last to the first: each is let go of when it is called
         self.calls: list[Any] = [None]
-        self.callback = part(set().update, map(call, iter(self.calls.pop, None)))
+        self.callback = Beginning(set().update, map(call, iter(self.calls.pop, None)))
         box = [Token()]
         self.reference = Reference(box[0], self.callback)
         # finalizers too run with nothing below them
@@ -219,7 +219,8 @@ class Script:
 
     def unraisable(self, args: Any) -> None:
         """What the script has raised; or an error that nobody could be told of, as everywhere."""
-        if args.object is self.callback:
+        thing = args.object
+        if thing is self.callback or (thing is None and (args.err_msg or "").endswith(Beginning.NAME)):
             raised.append(args.exc_value)
         else:
             hook[0](args)
@@ -413,6 +414,17 @@ def refresh() -> None:
     handlers = sys.modules.get("wsgiref.handlers")
     if handlers is not None:
         handlers.BaseHandler.os_environ = handlers.read_environ()
+
+
+class Beginning(functools.partial):  # type: ignore[type-arg]
+    """The call that is a script's; from 3.15 on what it has raised is told with its name alone."""
+
+    __slots__ = ()
+    NAME = "<the beginning of a warm script>"
+
+    def __repr__(self) -> str:
+        """Tell its name."""
+        return self.NAME
 
 
 class Token:
