@@ -11,8 +11,8 @@ package _zygote;
 # Three things perl has from its start and must be told again: the name of the file (by a "# line" in front of its
 # first line, through a source filter that ends itself); the copy of that name which is in "Execution of ... aborted
 # due to compilation errors"; and how many evals there were, for "(eval 1)". No variable leads to the last two: they
-# are found in memory and written over. That is why the name at the start is so long and so strange. A trial shows
-# which copy of it is the one; where it fails, this parent does not serve.
+# are found in memory and written over. That is why the name at the start is so long and so strange. Trials show
+# which copies of it are the ones; where they fail, this parent does not serve.
 #
 # A warden has started it, so it has the scripts' identity and can never have another. Standard input is a socket to
 # the server, with frames as in _warden.py: kind, length, data. "S" brings a script's standard input, output and error
@@ -72,8 +72,11 @@ my @DEFAULT_SIGNALS = (1, 2, 3, 13, 15, 17, 25);
 # Those that do not end this process: HUP, INT, QUIT, PIPE, TERM. They are blocked, not ignored: that is easily undone.
 my @BLOCKED_SIGNALS = (1, 2, 3, 13, 15, SIGCHLD);
 
+# Programs whose errors perl finds at different points; 5.42 then shows the name from different copies, 5.36 from one.
+my @FAULTY = ("}\n", "use strict;\n\$undeclared;\n");
+
 my $own_name;          # the path that perl has for its main program
-my $name_at;           # where in memory
+my @names_at;          # where in memory it has copies that it shows
 my $evals_at;          # where in memory perl counts what it has compiled by eval; undefined: that was not found
 my $environ_at;        # where the kernel looks for this process's environment
 my $environ_size;
@@ -288,32 +291,35 @@ sub poke {
     call('close', $_) for $read_end, $write_end;
 }
 
-# Find the copy that perl shows, by a program with an error; false in the child that goes on to be that program.
+# Find the copies that perl shows, by programs with errors; false in a child that goes on to be such a program.
 sub find_name {
     my $name = "$own_name\0";
     # what was let go meanwhile begins otherwise; what follows "_<" is a key of the symbol table
     my @places = grep { at($_, length $name) eq $name and at($_ - 2, 2) ne '_<' } places($name);
-    my ($errors, $its_errors) = new_pipe();
-    my ($source, $its_source) = new_pipe();
-    my $pid = fork // die "wsgicgi: fork: $!\n";
-    if (not $pid) {
-        my $program = "}\n";
-        strict_call('write', $its_source, $program, length $program);
-        strict_call('dup3', $source, MAIN, O_CLOEXEC);
-        strict_call('dup3', $its_errors, 2, 0);
-        call('close', $_) for $source, $its_source, $errors, $its_errors;
-        poke($places[$_], "place $_;\0") for 0 .. $#places;
-        $job = 0;
-        return 0;
+    my %shown;
+    for my $program (@FAULTY) {
+        my ($errors, $its_errors) = new_pipe();
+        my ($source, $its_source) = new_pipe();
+        my $pid = fork // die "wsgicgi: fork: $!\n";
+        if (not $pid) {
+            strict_call('write', $its_source, $program, length $program);
+            strict_call('dup3', $source, MAIN, O_CLOEXEC);
+            strict_call('dup3', $its_errors, 2, 0);
+            call('close', $_) for $source, $its_source, $errors, $its_errors;
+            poke($places[$_], "place $_;\0") for 0 .. $#places;
+            $job = 0;
+            return 0;
+        }
+        call('close', $_) for $its_errors, $source, $its_source;
+        my $text = '';
+        while (length(my $more = read_some($errors, 4096))) { $text .= $more }
+        call('close', $errors);
+        waitpid $pid, 0;
+        my ($which) = $text =~ /^Execution of place (\d+); aborted/m
+            or die "wsgicgi: this perl's messages are unlike others: $text\n";
+        $shown{$which} = 1;
     }
-    call('close', $_) for $its_errors, $source, $its_source;
-    my $text = '';
-    while (length(my $more = read_some($errors, 4096))) { $text .= $more }
-    call('close', $errors);
-    waitpid $pid, 0;
-    my ($which) = $text =~ /^Execution of place (\d+); aborted/m
-        or die "wsgicgi: this perl's messages are unlike others: $text\n";
-    $name_at = $places[$which];
+    @names_at = @places[keys %shown];
     return 1;
 }
 
@@ -847,7 +853,7 @@ sub set_environment {
 
 sub look_like_it {
     my ($path, $frame) = @_;
-    poke($name_at, "$path\0");
+    poke($_, "$path\0") for @names_at;
     $0 = $path;
     my ($mark) = mark_of($frame->{environment});    # for has_mark(), here and in the warden
     poke($environ_at, "$mark\0") if defined $mark and length $mark < $environ_size;
