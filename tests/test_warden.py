@@ -371,10 +371,11 @@ def test_warden_that_is_killed_is_replaced_and_takes_its_scripts_along(start: Ca
 
 def test_warden_that_a_script_has_stopped_goes_on(start: Callable[..., Execution]) -> None:
     """``kill -STOP -1`` by an unlucky script: the next script starts, and none hangs."""
-    execution = start("kill -STOP $PPID; echo stopped")
+    waits = "until grep -q ') S ' /proc/$PPID/stat; do :; done"  # with nothing of the script open any more
+    execution = start(f"{waits}; kill -STOP $PPID; echo stopped")
     assert output(execution) == "stopped\n"
     assert execution.wait(30) == ExitStatus()
-    assert output(start("kill -STOP $PPID; echo stopped")) == "stopped\n"
+    assert output(start(f"{waits}; kill -STOP $PPID; echo stopped")) == "stopped\n"
     keeper = warden.find(None, no_new_privs=True)
     stat_file = Path(f"/proc/{keeper._process.pid}/stat")
     wait_until(lambda: b") T " in stat_file.read_bytes(), "it has stopped")

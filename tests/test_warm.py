@@ -740,7 +740,8 @@ def test_a_parent_that_cannot_start_is_not_tried_again_at_once(
     venv: Path, warm: WarmRunner, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Scripts go the cold way, after one line in the log."""
-    (site_packages(venv) / "sitecustomize.py").write_text(
+    (site_packages(venv) / "own.pth").write_text("import fails_at_start\n")  # sitecustomize may be the system's
+    (site_packages(venv) / "fails_at_start.py").write_text(
         "import sys, os\nif sys.argv and '_zygote' in str(sys.orig_argv):\n    sys.stderr.write('not here\\n'); sys.stderr.flush(); os._exit(1)"
     )
     script = in_venv(venv, "print('cold')")
@@ -850,7 +851,8 @@ WAIT_FOR_GO = "import os, time\nwhile not os.path.exists('go'): time.sleep(.02)\
 
 @contextlib.contextmanager
 def stopped(pid: int) -> Iterator[None]:
-    """A process that does nothing meanwhile."""
+    """A process that does nothing meanwhile; it waits, so nothing of what it has started is open in it any more."""
+    wait_until(lambda: b") S " in Path(f"/proc/{pid}/stat").read_bytes(), "it waits")
     os.kill(pid, signal.SIGSTOP)
     wait_until(lambda: b") T " in Path(f"/proc/{pid}/stat").read_bytes(), "it has stopped")
     try:
@@ -862,7 +864,11 @@ def stopped(pid: int) -> Iterator[None]:
 def test_a_parent_that_a_script_has_stopped_goes_on(start: Callable[[str], Execution]) -> None:
     """``kill -STOP -1`` by an unlucky script: the next one waits a second, and its parent stays."""
     parent = int(read_all(start("import os\nprint(os.getppid())").stdout))
-    stopping = start("import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)\nprint('stopped')")
+    stopping = start(
+        "import os, signal, time\n"
+        "while b') S ' not in open(f'/proc/{os.getppid()}/stat', 'rb').read(): time.sleep(.01)\n"
+        "os.kill(os.getppid(), signal.SIGSTOP)\nprint('stopped')"
+    )
     assert read_all(stopping.stdout) == b"stopped\n"
     wait_until(lambda: b") T " in Path(f"/proc/{parent}/stat").read_bytes(), "it has stopped")
     assert read_all(start("import os\nprint(os.getppid())").stdout) == b"%d\n" % parent
