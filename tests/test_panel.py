@@ -354,6 +354,8 @@ def test_answers_are_for_this_page_only(dev_server: Server) -> None:
 
 def test_the_panel_itself_is_neither_logged_nor_a_run(dev_server: Server) -> None:
     """A browser that shows it asks every second."""
+    dev_server.get(steps(["out", CT + "\n"]))
+    wait_until(lambda: "/run/1" in page(dev_server), "there is a run")
     logged = dev_server.log
     for rest in ("", "/live", "/run/1"):
         page(dev_server, rest)
