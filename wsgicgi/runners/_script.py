@@ -417,14 +417,11 @@ def refresh() -> None:
 
 
 class Beginning(functools.partial):  # type: ignore[type-arg]
-    """The call that is a script's; from 3.15 on what it has raised is told with its name alone."""
+    """The call that is a script's. From 3.14 on an error in it is told with its name alone, which no other has."""
 
     __slots__ = ()
     NAME = "<the beginning of a warm script>"
-
-    def __repr__(self) -> str:
-        """Tell its name."""
-        return self.NAME
+    __repr__ = staticmethod(functools.partial(str, NAME))
 
 
 class Token:
