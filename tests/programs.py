@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -17,7 +18,17 @@ def find(*names: str, package: str) -> str:
     for name in names:
         if found := shutil.which(name):
             return found
-    text = f"there is no {' or '.join(names)} here; install the Debian package {package!r}"
+    _missing(f"there is no {' or '.join(names)} here", package)
+
+
+def need_perl_module(name: str, *, package: str) -> None:
+    """Go on only where perl has a module; else as ``find``."""
+    if subprocess.run([find("perl", package="perl"), f"-M{name}", "-e1"], capture_output=True).returncode != 0:
+        _missing(f"perl has no {name} here", package)
+
+
+def _missing(text: str, package: str) -> NoReturn:
+    text += f"; install the Debian package {package!r}"
     if os.environ.get("CI"):
         pytest.fail(text)
     pytest.skip(text)

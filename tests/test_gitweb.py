@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import servers
 from browser import browse
-from programs import find, git
+from programs import find, git, need_perl_module
 from sites import Site
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="gitweb runs by its shebang")
@@ -166,6 +166,7 @@ def test_unknown_repository_is_gitwebs_own_404(gitweb: Gitweb) -> None:
 
 def test_unchanged_snapshot_is_not_sent_again(gitweb: Gitweb) -> None:
     """The script sees If-Modified-Since, and its 304 reaches the client without a body."""
+    need_perl_module("HTTP::Date", package="libhttp-date-perl")  # without it gitweb never says 304
     target = "/cgi-bin/gitweb.cgi?p=demo.git;a=rss"
     first, _ = gitweb.server.get(target)
     again, body = gitweb.server.get(target, headers={"If-Modified-Since": first.getheader("Last-Modified", "")})
