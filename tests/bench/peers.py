@@ -461,6 +461,7 @@ PEERS: Mapping[str, Builder] = {
     "go": _go,
     "http.server": _http_server,
     "gunicorn-popen": functools.partial(gunicorn, app="least:popen"),
+    "gunicorn-fork": functools.partial(gunicorn, app="least:fork"),
     "gunicorn-posix_spawn": functools.partial(gunicorn, app="least:posix_spawn"),
     "nginx": _nginx_alone,
     "whitenoise": _files_app("whitenoise", "whitenoise"),
