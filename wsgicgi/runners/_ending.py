@@ -100,6 +100,13 @@ def let_go_of_modules(steps: list[Any]) -> None:
     steps += [part(modules.clear), part(gc.collect)]
 
 
+def rehearse() -> None:
+    """Go through what an end does and nobody can see."""
+    new_modules()
+    flush_streams()
+    is_quiet()
+
+
 def new_modules() -> list[str]:
     """Names of the modules that the script has imported, the last of them first, and maybe of others."""
     return list(itertools.takewhile(newest.__ne__, reversed(sys.modules)))

@@ -15,6 +15,7 @@ stale (something that it has loaded has changed, or it has grown: it wants to be
 
 from __future__ import annotations
 
+import _socket  # its objects are made faster than those of socket
 import array
 import contextlib
 import ctypes
@@ -43,6 +44,7 @@ else:
 
 GROWTH_BYTES = 64 * 1024 * 1024  # by which it may grow before it wants to be replaced
 STARTS_BETWEEN_LOOKS = 64
+REHEARSALS = 20  # after so many runs the interpreter has specialized what it runs (PEP 659)
 
 BLOCKED = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
 
@@ -82,16 +84,16 @@ class Spare:
 
     def __init__(self, script: Any, programs: Any) -> None:
         self.state = programs.changes
-        self.link, its_end = socket.socketpair()
-        with its_end:
-            self.pid = os.fork()
-            if self.pid == 0:
-                link = its_end.detach()
-                del self.link, its_end  # this function is a part of the way to the script
-                try:
-                    script.wait(link, programs)
-                except Exception:  # not on the parent's way
-                    os._exit(127)
+        self.link, its_end = _socket.socketpair()
+        self.pid = os.fork()
+        if self.pid == 0:
+            self.link.detach()  # without the warning that it is still open, whose text takes much to make
+            del self.link  # this function is a part of the way to the script
+            try:
+                script.wait(its_end, programs)
+            except Exception:  # not on the parent's way
+                os._exit(127)
+        its_end.close()
 
     def give(self, value: Any, descriptors: Sequence[int]) -> bool:
         """Give it its script; False: it has gone."""
@@ -316,7 +318,8 @@ def main(baseline: frozenset[str], names: dict[str, Any]) -> None:
     clean(baseline)
     script = _script.Script(names)
     starter = Starter(sock, script)
-    script.rehearse()
+    script.rehearse(REHEARSALS)
+    _ending.keep.append(sys.modules["__main__"])
     gc.collect()
     gc.disable()
     gc.freeze()

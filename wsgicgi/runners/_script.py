@@ -12,6 +12,7 @@ beginning itself, as far as it can, and functions of C are called by names of th
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
+import _socket
 import contextlib
 import ctypes
 import errno
@@ -25,6 +26,7 @@ import posix
 import resource
 import signal
 import socket
+import struct
 import sys
 import time
 import types
@@ -63,6 +65,10 @@ ModuleType, loads, write, setsid, dup2, exit_now = (
     os._exit,
 )
 set_wakeup_fd, set_action, set_mask = _signal.set_wakeup_fd, _signal.signal, _signal.pthread_sigmask
+unpack_frame, FRAME_SIZE = _warden.FRAME.unpack_from, _warden.FRAME.size
+unpack_descriptors = struct.Struct("4i").unpack_from  # standard input, output, error, and where to tell of it
+CLOSED_BY_EXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+AF_UNIX, SOCK_STREAM = int(socket.AF_UNIX), int(socket.SOCK_STREAM)
 SIGCHLD, SIG_DFL, SIG_SETMASK = int(signal.SIGCHLD), int(signal.SIG_DFL), int(signal.SIG_SETMASK)
 
 
@@ -233,26 +239,33 @@ class Script:
         set_mask(SIG_SETMASK, ())
         setsid()
 
-    def wait(self, link: int, programs: Any) -> NoReturn:
+    def wait(self, link: Any, programs: Any) -> NoReturn:
         """In a new process that has no script yet: wait for it, or for the parent's end.
 
         Args:
-            link: The descriptor of a socket to the parent.
+            link: A socket to the parent.
             programs: The scripts that it can have.
         """
+        if len(_warden.scripts) < 3:  # the one before and maybe one that ends; more leave no time to spend
+            self.rehearse(1)
         self.leave_parent()
-        if link != LINK:
-            dup2(link, LINK)
+        if link.fileno() != LINK:
+            dup2(link.detach(), LINK)
+            link = _socket.socket(AF_UNIX, SOCK_STREAM, 0, LINK)
         self.close_from(LINK + 1)
         os.chdir("/")  # holds no directory back
-        sock = socket.socket(fileno=LINK)
-        for _, value, descriptors in _warden.Frames(sock, None).take():
-            (number, path, cwd, told, wanted), (*streams, records) = value, descriptors
-            break
-        else:
+        data, ancillary, _, _ = link.recvmsg(_warden.PIECE, _warden.ANCILLARY, CLOSED_BY_EXEC)
+        if not data:
             exit_now(0)
-        sock.detach()
-        del sock
+        _, length = unpack_frame(data)
+        while len(data) < FRAME_SIZE + length:
+            more = link.recv(FRAME_SIZE + length - len(data))
+            if not more:
+                exit_now(0)
+            data += more
+        number, path, cwd, told, wanted = loads(data[FRAME_SIZE:])
+        *streams, records = unpack_descriptors(ancillary[0][2])
+        link.detach()
         try:
             os.chdir(cwd)
         except OSError as error:
@@ -333,10 +346,11 @@ class Script:
         gc.enable()
         raise Begin
 
-    def rehearse(self) -> None:
-        """In the parent: begin as a process does, but for what is done to a process.
+    def rehearse(self, times: int) -> None:
+        """Begin as a process does, but for what is done to a process; then nothing has begun.
 
-        What the interpreter finds out when code runs for the first times, it then knows in each process.
+        In the parent: what the interpreter finds out when code runs for the first times, it then knows in each process.
+        In a process that waits for its script: what is written to then is copied before.
         """
         names = globals()
         acts = {name: names[name] for name in ACTS}
@@ -347,14 +361,13 @@ class Script:
         variables = {} if self.memory is None else {b"NAME": b"value"}
         told = marshal.dumps(([b"/"], b"/", [b"/"], variables, b"", (content, 8, 8), None, None))
         program = types.SimpleNamespace(directory="/", code=types.SimpleNamespace(code=None))
-        for _ in range(REHEARSALS):
+        for _ in range(times):
             with contextlib.suppress(Begin):
                 self.leave_parent()
                 self.begin(0, program, told, streams=(0, 0, 0), records=0, wanted=(), report=None)
             self.after_fork.skip()
-            print()
-            sys.stdout.flush()
-            _ending.is_quiet()
+            exec(PRINT, sys.modules["__main__"].__dict__)
+            _ending.rehearse()
             self.calls[1:] = self.steps[1:] = []
             posix.environ.clear()
             sys.path[:] = path
@@ -362,7 +375,6 @@ class Script:
             self.memory.environ.value = self.memory.place  # where nothing is
         sys.argv = argv
         sys.stdin = sys.__stdin__ = stdin  # type: ignore[misc]
-        _ending.keep.append(sys.modules["__main__"])
         _programs.running = None
         gc.disable()
         names.update(acts)
@@ -373,7 +385,7 @@ def nothing(*arguments: object) -> int:
     return 0
 
 
-REHEARSALS = 20
+PRINT = compile("print()", "", "exec")
 #: What only a new process does.
 ACTS = ("prctl", "close_range", "write", "setsid", "dup2", "set_wakeup_fd", "set_action", "set_mask")
 
