@@ -38,6 +38,11 @@ class Server:
         """What it has logged, since ``begin_log`` if that was called."""
         return self.log_file.read_bytes()[self._log_begin :].decode(errors="replace")
 
+    def wait_for_log(self, *patterns: str) -> None:
+        """Until each regular expression is found in ``log``: who has an answer may be ahead of its lines."""
+        for pattern in patterns:
+            wait_until(lambda pattern=pattern: re.search(pattern, self.log), f"{pattern} in the log")  # type: ignore[misc]
+
     def begin_log(self) -> None:
         """Forget what was logged until now."""
         self._log_begin = self.log_file.stat().st_size
