@@ -91,7 +91,7 @@ def steps(*given: Sequence[object]) -> str:
     return "/cgi-bin/steps.py?" + urllib.parse.quote(json.dumps(given))
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 10) -> None:
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
     """Wait for something, not for time to pass."""
     deadline = time.monotonic() + seconds
     while not condition():

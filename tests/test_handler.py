@@ -272,7 +272,7 @@ def test_a_script_that_fails_is_an_error_in_the_interfaces_own_page(
 
 def test_an_answer_that_cannot_be_completed_breaks_the_connection(serve: Serve, site: Site) -> None:
     """A script that dies in the middle; otherwise half a file looks like a whole one."""
-    site.sh("dies", "printf 'Content-Type: text/plain\\n\\n'; sleep 0.3; echo half; kill -9 $$")
+    site.sh("dies", "printf 'Content-Type: text/plain\\n\\n'; sleep 1; echo half; kill -9 $$")
     client = serve()
     with client.connect() as sock, pytest.raises(ConnectionResetError):
         sock.sendall(b"GET /cgi-bin/dies HTTP/1.0\r\n\r\n")
@@ -742,7 +742,7 @@ def test_is_executable_and_is_python_are_asked(serve: Serve, site: Site) -> None
 @pytest.mark.parametrize("protocol", ["HTTP/1.0", "HTTP/1.1"])
 def test_wfile_may_be_replaced_around_run_cgi(serve: Serve, site: Site, protocol: str) -> None:
     """The whole answer is in it when run_cgi returns, as it is, without chunks."""
-    site.sh("slow", "printf 'Content-Type: text/plain\\n\\nhello '; sleep 0.2; printf world")
+    site.sh("slow", "printf 'Content-Type: text/plain\\n\\nhello '; sleep 1; printf world")
 
     def do_GET(self: Any) -> None:
         real, self.wfile = self.wfile, io.BytesIO()
@@ -999,7 +999,7 @@ def test_old_form_handling_with_fieldstorage_shape(serve: Serve) -> None:
 
 def test_a_connection_stays_open_under_http_1_1(serve: Serve, site: Site) -> None:
     """For scripts with a length and without, files, and redirects; two requests in one packet are two requests."""
-    site.sh("slow", "printf 'Content-Type: text/plain\\n\\nhello '; sleep 0.2; printf world")
+    site.sh("slow", "printf 'Content-Type: text/plain\\n\\nhello '; sleep 1; printf world")
     site.file("file.txt", "plain")
     client = serve(protocol_version="HTTP/1.1")
     targets = ["/cgi-bin/slow", "/file.txt", "/cgi-bin/report.py", "/cgi-bin", "/cgi-bin/slow"]
@@ -1025,7 +1025,7 @@ def test_posts_on_one_connection(serve: Serve) -> None:
 
 def test_an_http_1_0_client_of_an_http_1_1_server_gets_no_chunks(serve: Serve, site: Site) -> None:
     """It would not know them."""
-    site.sh("slow", "printf 'Content-Type: text/plain\\n\\nhello '; sleep 0.2; printf world")
+    site.sh("slow", "printf 'Content-Type: text/plain\\n\\nhello '; sleep 1; printf world")
     answer = serve(protocol_version="HTTP/1.1").request("GET", "/cgi-bin/slow", version="1.0")
     assert (answer.body, answer.field("Connection")) == (b"hello world", "close")
 

@@ -444,7 +444,7 @@ def test_a_body_that_stops_coming_gives_up(root: Path) -> None:
 
 def test_with_a_timeout_of_the_handler_a_script_gets_what_came(root: Path) -> None:
     """As the tests of Python 3.14 want it, however much was announced."""
-    with handling(handler_on(root, timeout=0.3)) as client:
+    with handling(handler_on(root, timeout=1)) as client:
         for length in (b"50", b"18446744073709551616"):
             answer = client.send(post(b"Content-Length: " + length))
             assert (answer.status, answer.body.split()[2:4]) == (200, [b"5", b"False"])

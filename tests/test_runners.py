@@ -114,7 +114,7 @@ def test_terminate_ends_the_whole_group(start: Callable[..., Execution]) -> None
     begin = time.monotonic()
     assert execution.terminate() == ExitStatus(signal=signal.SIGTERM)
     wait_until(lambda: not has_living_member(execution.pid), "the group is gone")
-    assert 2.5 < time.monotonic() - begin < 10  # the three seconds of grace
+    assert 2.5 < time.monotonic() - begin < 60  # the three seconds of grace
     # the kernel lets go of a group once its last member is reaped, by init
     wait_until(lambda: not group_exists(execution.pid), "the group is gone")
 
@@ -275,24 +275,24 @@ def test_no_head_is_told_with_the_exit_status(talk: Callable[..., Talk]) -> None
 
 def test_silence_is_a_timeout_but_a_slow_client_is_not(talk: Callable[..., Talk], tmp_path: Path) -> None:
     """The time that passes while the client does not take the output is not the script's."""
-    one = talk(SAY + "echo a; sleep 0.4; echo b; sleep 300", timeout=1)
+    one = talk(SAY + "echo a; sleep 1.5; echo b; sleep 300", timeout=3)
     head = one.exchange.read_head(HeadParser(max_bytes=65536))
     one.exchange.answer(head, has_body=True)
     assert next(one.exchange) == b"a\n"
     begin = time.monotonic()
-    wait_until(lambda: time.monotonic() - begin > 1.2, "the client is slower than the timeout")
+    wait_until(lambda: time.monotonic() - begin > 3.2, "the client is slower than the timeout")
     assert next(one.exchange) == b"b\n"
-    with pytest.raises(ResponseCutShort, match=r"no output for 1\.\d s \(timeout=1\)"):
+    with pytest.raises(ResponseCutShort, match=r"no output for \d\.\d s \(timeout=3\)"):
         next(one.exchange)
 
 
 def test_what_a_script_left_when_it_ended_in_time_is_not_cut(talk: Callable[..., Talk]) -> None:
     """``max_time`` is the script's: the rest of its answer may wait in the pipe for a slow client."""
-    one = talk(SAY + "head -c 50000 /dev/zero", max_time=1)  # it fits into the pipe, so that the script can end
+    one = talk(SAY + "head -c 50000 /dev/zero", max_time=3)  # it fits into the pipe, so that the script can end
     head = one.exchange.read_head(HeadParser(max_bytes=65536))
     one.exchange.answer(head, has_body=True)
     begin = time.monotonic()
-    wait_until(lambda: time.monotonic() - begin > 1.2, "the client is slower than max_time")
+    wait_until(lambda: time.monotonic() - begin > 3.2, "the client is slower than max_time")
     assert b"".join(one.exchange) == bytes(50_000)
 
 
@@ -309,7 +309,7 @@ def test_client_gone_is_noticed_before_and_after_the_head(talk: Callable[..., Ta
         talk("sleep 300", gone=True).answer()
     with pytest.raises(ResponseCutShort, match="the client has gone"):
         talk(SAY + "sleep 300", gone=True).answer()
-    assert time.monotonic() - begin < 4
+    assert time.monotonic() - begin < 20
 
 
 def test_close_before_the_end_ends_the_script(talk: Callable[..., Talk]) -> None:

@@ -196,7 +196,7 @@ def test_limit_holds_from_the_first_instruction(
     """Softly and, so that no script lifts it again, hard; this process and later scripts have none of it."""
     before = resource.getrlimit(number)
     # the read waits for what is set from outside right after the start
-    command = f"sleep 0.1; ulimit -S {flag}; ulimit -S {flag} unlimited 2>/dev/null && echo lifted; ulimit -S {flag}"
+    command = f"sleep 0.5; ulimit -S {flag}; ulimit -S {flag} unlimited 2>/dev/null && echo lifted; ulimit -S {flag}"
     lines = output(start(command, identity=identity, **{name: value})).split()
     assert lines == [shown, shown]
     assert resource.getrlimit(number) == before
@@ -272,7 +272,7 @@ def of_user(uid: int) -> list[int]:
 def test_umask_and_niceness_are_the_scripts_own(start: Callable[..., Execution], identity: Identity | None) -> None:
     """And not those of the next."""
     before = output(start("umask; nice", identity=identity)).split()
-    assert output(start("umask; sleep 0.1; nice", identity=identity, umask=0o077, nice=5)).split() == ["0077", "5"]
+    assert output(start("umask; sleep 0.5; nice", identity=identity, umask=0o077, nice=5)).split() == ["0077", "5"]
     assert output(start("umask; nice", identity=identity)).split() == before
 
 

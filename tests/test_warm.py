@@ -107,7 +107,11 @@ def test_a_parent_dies_with_a_worker_that_is_killed(site: Site, tmp_path: Path) 
 
 
 def parent_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    """0 for one that has just ended."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def is_alive(pid: int) -> bool:
@@ -124,7 +128,7 @@ def test_workers_are_reloaded_while_scripts_run(site: Site, tmp_path: Path) -> N
         HEAD
         + "import sys, time, os\nprint('begin', flush=True)\nwhile not os.path.exists('go'): time.sleep(.02)\nprint('end')",
     )
-    with warm_server("gunicorn", site, tmp_path, "--graceful-timeout", "20") as server:
+    with warm_server("gunicorn", site, tmp_path, "--graceful-timeout", "90") as server:
         wait_until_warm(server)
         before = parents_of(server.process.pid)
         connection = server.connection()
@@ -149,7 +153,7 @@ def test_no_request_is_lost_when_parents_are_killed(site: Site, tmp_path: Path) 
         while not stop.is_set():
             try:
                 response, body = server.get("/cgi-bin/short.py")
-            except http.client.IncompleteRead:  # its head was sent already, and nobody can tell how the script ended
+            except (http.client.HTTPException, ConnectionError):  # its head was sent; how it ends nobody can tell
                 answers.append((502, b""))
             else:
                 answers.append((response.status, body))
@@ -190,9 +194,13 @@ def test_a_process_that_waits_for_a_script_may_be_killed(site: Site, tmp_path: P
         [parent] = [pid for pid in found if parent_of(pid) not in found]
         for _ in range(4):
             assert text_of(server, "/cgi-bin/short.py") == "one\n"
+        killed: set[int] = set()
         for _ in range(3):
-            wait_until(waiting, "a process waits")
-            os.kill(waiting()[0], signal.SIGKILL)
+            wait_until(lambda: set(waiting()) - killed, "a process waits")
+            killed.update(waiting())
+            for pid in killed:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             assert text_of(server, "/cgi-bin/short.py") == "one\n"
         wait_until(waiting, "a process waits")
         for number in range(3):
@@ -205,16 +213,19 @@ def test_scripts_of_several_directories_take_turns(site: Site, tmp_path: Path) -
     """A process that waited has the directory of the script that it gets, and keeps none until then."""
     for name in ("a", "b"):
         site.python(f"{name}/where.py", HEAD + "import os\nprint(os.getcwd())")
+
+    def are_at_the_root() -> bool:
+        with contextlib.suppress(OSError):  # one has just ended
+            return {os.readlink(f"/proc/{pid}/cwd") for pid in parents_of(server.process.pid)} == {"/"}
+        return False
+
     with warm_server("waitress", site, tmp_path) as server:
         for name in "ababab":
             wait_until_warm(server)
             expected = f"{site.directory}/cgi-bin/{name}"
             assert text_of(server, f"/cgi-bin/{name}/where.py").split() == [expected]
         wait_until(lambda: len(parents_of(server.process.pid)) == 2, "a process waits")
-        wait_until(
-            lambda: {os.readlink(f"/proc/{pid}/cwd") for pid in parents_of(server.process.pid)} == {"/"},
-            "both are at the root",
-        )
+        wait_until(are_at_the_root, "both are at the root")
 
 
 def test_limits_are_told_as_for_other_scripts(site: Site, tmp_path: Path) -> None:
@@ -775,7 +786,7 @@ def test_a_parent_that_grows_is_replaced(venv: Path, warm: WarmRunner) -> None:
         outcome, is_warm = run(warm, script, Case(text=""), ())
         return is_warm and outcome.stdout != first
 
-    wait_until(is_replaced, "another parent is there", 60)
+    wait_until(is_replaced, "another parent is there", 300)
 
 
 def test_imports_of_the_parent_share_nothing_that_was_drawn_by_lot(warm: WarmRunner, tmp_path: Path) -> None:
@@ -858,7 +869,8 @@ def stopped(pid: int) -> Iterator[None]:
     try:
         yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 def test_a_parent_that_a_script_has_stopped_goes_on(start: Callable[[str], Execution]) -> None:

@@ -306,7 +306,7 @@ print(sys.argv, sys.path, sys.orig_argv, sys.executable, sys.prefix, sys.base_pr
         "print(os.path.getsize('out.txt'))"
     ),
     "threads": Case(
-        text="import threading, time\ndef f():\n    time.sleep(.1); print('thread', threading.current_thread().name)\n"
+        text="import threading, time\ndef f():\n    time.sleep(.5); print('thread', threading.current_thread().name)\n"
         "threading.Thread(target=f).start()\nprint(threading.main_thread().name, threading.active_count())"
     ),
     "daemon thread": Case(

@@ -155,7 +155,7 @@ class Exchange:
                 if time.monotonic() >= deadline:
                     raise ScriptTimeout(self._no_head_in_time(received))
         except BadScriptOutput as error:
-            status = self._find_exit_status(EXIT_GRACE)
+            status = self._find_end()
             self._drain()
             self._is_end_told = True
             message = f"{error}{f' It {status}.' if status else ''}"
@@ -361,10 +361,7 @@ class Exchange:
 
     def _judge_end(self) -> None:
         """Look at how the script ended, once its output has."""
-        status = self._find_exit_status(EXIT_GRACE)
-        if status is None and is_ending(self._execution.pid):
-            # its output ended with it, and not because it closed it: how it ended tells whether the answer is whole
-            status = self._find_exit_status(END_SECONDS)
+        status = self._find_end()
         if status is not None and status.signal:
             self._drain()
             self._is_end_told = True
@@ -379,6 +376,14 @@ class Exchange:
     def wait_for_exit(self, timeout: float) -> ExitStatus | None:
         """How the script ended, if it does in time; there is no waiting for one that has not ended its output."""
         return self._find_exit_status(timeout if self._output_ended else 0)
+
+    def _find_end(self) -> ExitStatus | None:
+        """How the script ended; None for one that goes on after the end of its output."""
+        status = self._find_exit_status(EXIT_GRACE)
+        if status is None and is_ending(self._execution.pid):
+            # its output ended with it, and not because it closed it: how it ended tells whether the answer is whole
+            status = self._find_exit_status(END_SECONDS)
+        return status
 
     def _find_exit_status(self, timeout: float) -> ExitStatus | None:
         if self.exit_status is None:

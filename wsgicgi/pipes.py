@@ -28,6 +28,8 @@ PIECE = 64 * 1024
 LARGE_PIECE = 256 * 1024
 #: Seconds between looks at a process where no descriptor tells of its end.
 EXIT_TICK = 0.05
+#: Seconds that a thread may need to hand over what a script left when it ended.
+HANDOVER_SECONDS = 0.5
 
 
 _IS_LINUX = sys.platform == "linux"
@@ -182,14 +184,14 @@ class ThreadedPipes:
         while True:
             left = deadline - time.monotonic()
             try:
-                event = self._events.get(timeout=EXIT_TICK if has_exited else max(0.0, min(left, EXIT_TICK)))
+                event = self._events.get(timeout=HANDOVER_SECONDS if has_exited else max(0.0, min(left, EXIT_TICK)))
             except queue.Empty:
                 pass
             else:
                 self._open -= not event[1]
                 return [event]
             if has_exited:
-                # a tick later nothing was on its way any more
+                # nothing is on its way any more: who still has the pipes open is another process
                 self._has_told_exit = True
                 return [(Source.EXIT, b"")]
             has_exited = not self._has_told_exit and self._execution.wait(0) is not None

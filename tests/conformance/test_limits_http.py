@@ -91,7 +91,7 @@ def test_server_waits_for_a_body_that_was_not_announced(kind: str, tmp_path: Pat
     """Waitress begins to read the request anew after its 100; half a second is how long nothing is looked for here."""
     with bare(kind, tmp_path) as connection:
         connection.send(wire.request("GET", "/", [("Expect", "100-continue")]))
-        connection.socket.settimeout(0.5)
         assert connection.read_some(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.socket.settimeout(0.5)
         with pytest.raises(wire.Fault, match="nothing came"):
             connection.read_some()

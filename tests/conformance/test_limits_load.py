@@ -43,12 +43,12 @@ def test_slow_requests_hold_up_others_when_all_workers_are_taken(tmp_path: Path)
     assert kinds_of("test_slow_scripts_do_not_hold_up_others") == {"gunicorn-sync"}
     go_on = tmp_path / "go-on"
     with bare("gunicorn-sync", tmp_path, ["-w", "2"]) as server, concurrent.futures.ThreadPoolExecutor(4) as pool:
-        assert is_answered(server)
+        servers.wait_until(lambda: is_answered(server), "it serves", 20)
         slow = [pool.submit(server.get, f"/wait?{go_on}") for _ in range(4)]
         servers.wait_until(lambda: not is_answered(server), "all workers are taken", 20)
         go_on.touch()
         assert [each.result()[1] for each in slow] == [b"bare"] * 4
-        assert is_answered(server)
+        servers.wait_until(lambda: is_answered(server), "the workers are free again", 20)
 
 
 @pytest.mark.parametrize("kind", sorted(kinds_of("test_unfinished_heads_do_not_hold_up_others")))
@@ -56,7 +56,7 @@ def test_unfinished_heads_hold_up_others_when_all_threads_are_taken(kind: str, t
     """gunicorn's sync and gthread workers read a request's head in the thread that would serve it."""
     options = ["-w", "1"] if kind == "gunicorn-sync" else ["-w", "1", "--threads", "4"]
     with bare(kind, tmp_path, options) as server, contextlib.ExitStack() as connections:
-        assert is_answered(server)
+        servers.wait_until(lambda: is_answered(server), "it serves", 20)
         for _ in range(8):
             connections.enter_context(wire.Connection(server.port)).send(b"GET / HTTP/1.1\r\nHost: x\r\nX-A: ")
         servers.wait_until(lambda: not is_answered(server), "all threads are taken", 20)
@@ -69,7 +69,7 @@ def test_waitress_ends_at_once_when_it_is_asked_to_stop(tmp_path: Path) -> None:
     with bare("waitress", tmp_path) as server, wire.Connection(server.port, 10) as connection:
         go_on = tmp_path / "go-on"
         connection.send(wire.request("GET", f"/wait?{go_on}"))
-        assert is_answered(server)
+        servers.wait_until(lambda: is_answered(server), "it serves", 20)
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(10) == -signal.SIGTERM
         with pytest.raises(wire.Fault):

@@ -101,7 +101,7 @@ def test_slow_readers_do_not_hold_up_others(host: Host) -> None:
             while piece := sock.recv(4096):
                 size += len(piece)
                 if not over.is_set():
-                    over.wait(0.05)
+                    over.wait(0.5)
         return size
 
     with concurrent.futures.ThreadPoolExecutor(20) as pool:
