@@ -18,7 +18,7 @@ from pathlib import Path
 
 BIN = Path(sys.executable).parent
 START_SECONDS = 30
-STOP_SECONDS = 15
+STOP_SECONDS = 60
 
 
 class Server:

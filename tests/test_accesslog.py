@@ -103,6 +103,7 @@ def test_cause_of_a_failure_stands_alone(site: Site, tmp_path: Path) -> None:
     """The server's own word begins its line with the script's path, with or without words of the script before it."""
     site.sh("silent", "exit 3\n")
     with dev(tmp_path / "log", "-d", str(site.directory)) as server:
+        server.wait_for_log(r"Stop with Ctrl-C\.\n")
         server.begin_log()
         server.get("/cgi-bin/silent")
         wait_until(lambda: " ms" in server.log, "the request's line")

@@ -60,13 +60,13 @@ def as_before(server: Server, spool: Path | None = None) -> Iterator[None]:
 
     def is_as_before() -> bool:
         now.update(state(server))
-        return now["processes"] <= before["processes"] and now["descriptors"] <= before["descriptors"] + 8
+        room = {"processes": 0, "descriptors": 8, "memory": 40}
+        return all(now[what] <= before[what] + more for what, more in room.items())
 
     try:
-        wait_until(is_as_before, "processes and descriptors are as before", 20)
+        wait_until(is_as_before, "all is as before", 120)
     except AssertionError:
         raise AssertionError(f"before: {before}, now: {now}\n{server.log[-2000:]}") from None
-    assert now["memory"] <= before["memory"] + 40
     assert spool is None or not list(spool.iterdir())
 
 
@@ -86,7 +86,7 @@ def at_once(number: int, call: Callable[[int], object], threads: int | None = No
 def test_two_hundred_slow_scripts_at_once_are_all_answered(server: Server) -> None:
     """Those that find no thread wait for one; none is lost and none gets another's answer."""
     with as_before(server):
-        answers = at_once(200, lambda i: server.get(steps(["sleep", 0.2], ["out", f"{CT}{i}"]), timeout=60)[1])
+        answers = at_once(200, lambda i: server.get(steps(["sleep", 0.2], ["out", f"{CT}{i}"]), timeout=240)[1])
     assert answers == [str(i).encode() for i in range(200)]
 
 
@@ -111,7 +111,7 @@ def test_killed_scripts_do_not_concern_others(server: Server, tmp_path: Path) ->
         work = [["touch", str(tmp_path / name)]] if i % 3 == 0 else []
         target = steps(*work, ["out", f"{CT}begin {i} "], ["sleep", 0.05], ["out", f"end {i}"])
         try:
-            response, body = server.get(target, timeout=60)
+            response, body = server.get(target, timeout=240)
             return response.status, body
         finally:
             (tmp_path / name).unlink(missing_ok=True)
@@ -186,11 +186,11 @@ def test_graceful_stop_completes_what_runs(site: Site, tmp_path: Path) -> None:
 
             with concurrent.futures.ThreadPoolExecutor(20) as pool:
                 answers = [pool.submit(ask, i) for i in range(20)]
-                wait_until(lambda kind=kind: len(list(tmp_path.glob(f"{kind}-*"))) == 20, "all scripts run", 20)
+                wait_until(lambda kind=kind: len(list(tmp_path.glob(f"{kind}-*"))) == 20, "all scripts run", 50)
                 server.process.send_signal(signal.SIGTERM)
                 go_on.touch()
                 assert [answer.result() for answer in answers] == [str(i).encode() for i in range(20)], kind
-            assert server.process.wait(10) == 0
+            assert server.process.wait(50) == 0
 
 
 def test_scripts_that_outstay_a_graceful_stop_are_ended(site: Site, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_scripts_that_outstay_a_graceful_stop_are_ended(site: Site, tmp_path: Pa
         with socket.create_connection(("127.0.0.1", server.port)) as sock:
             work = [["ignore", signal.SIGTERM], ["touch", str(tmp_path / "pid")], ["sleep", 300]]
             sock.sendall(f"GET {steps(*work)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-            wait_until((tmp_path / "pid").exists, "the script runs")
+            wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), "the script runs")
             group = int((tmp_path / "pid").read_text())
             server.stop()
         wait_until(lambda: not living([group]), "the script has ended")
@@ -235,6 +235,13 @@ def test_full_disk_is_507_and_leaves_nothing(site: Site, tmp_path: Path) -> None
         assert answers == [f"{len(body)} {hashlib.sha256(body).hexdigest()}".encode()] * 3
 
 
+def accepted(server: Server) -> set[int]:
+    """The clients' ports of the connections that a server has open (proc_pid_net(5): inode 0 is nobody's)."""
+    lines = Path(f"/proc/{server.process.pid}/net/tcp").read_text().splitlines()[1:]
+    fields = [line.split() for line in lines]
+    return {int(each[2][-4:], 16) for each in fields if each[1].endswith(f":{server.port:04X}") and each[9] != "0"}
+
+
 def test_out_of_descriptors_is_503_and_recovers(site: Site, tmp_path: Path) -> None:
     """Scripts that find no descriptor get 503 with Retry-After; when others have ended, all is well again."""
     limit = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32)); "
@@ -242,11 +249,11 @@ def test_out_of_descriptors_is_503_and_recovers(site: Site, tmp_path: Path) -> N
     go_on = tmp_path / "go-on"
     with under([sys.executable, "-c", limit], site, tmp_path / "log", "--keep-alive", "0") as server, as_before(server):
         connections = [server.connection() for _ in range(8)]
-        before = state(server)["descriptors"]
         for connection in connections:
             connection.connect()
         # the server has all of them before the first script: none waits for a descriptor that no script gives back
-        wait_until(lambda: state(server)["descriptors"] >= before + 8, "all are accepted")
+        peers = {connection.sock.getsockname()[1] for connection in connections}
+        wait_until(lambda: peers <= accepted(server), "all are accepted")
 
         def ask(i: int) -> tuple[int, str | None]:
             target = steps(["touch", str(tmp_path / f"began-{i}")], ["wait_for", str(go_on)], ["out", CT])
@@ -360,7 +367,7 @@ def test_clients_that_leave_in_the_middle_leave_nothing(server: Server) -> None:
     """Two hundred clients that reset their connection: while sending, while waiting, while reading."""
 
     def leave(i: int) -> None:
-        with socket.create_connection(("127.0.0.1", server.port), 20) as sock:
+        with socket.create_connection(("127.0.0.1", server.port), 120) as sock:
             if i % 3 == 0:
                 sock.sendall(b"POST /cgi-bin/report.py HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nabc")
             elif i % 3 == 1:

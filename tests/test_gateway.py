@@ -132,7 +132,7 @@ def test_short_answer_gets_its_length(server: Server) -> None:
 
 def test_head_is_not_held_back_where_the_answer_goes_on(site: Site) -> None:
     """What the last answer of a URL was like decides, in both directions."""
-    script = str(site.sh("grows", "printf 'Content-Type: text/plain\\n\\na'; sleep 0.1; echo b\n"))
+    script = str(site.sh("grows", "printf 'Content-Type: text/plain\\n\\na'; sleep 1; echo b\n"))
     app = CGIMiddleware(lambda environ, start_response: [], site.directory)
     habits = app._gateway._habits
 
@@ -151,11 +151,13 @@ def test_head_is_not_held_back_where_the_answer_goes_on(site: Site) -> None:
     assert len(habits._quick) <= MAX_HABITS
 
 
-def test_short_answer_that_becomes_a_long_one_is_whole(site: Site) -> None:
+def test_short_answer_that_becomes_a_long_one_is_whole(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """The end of a script that was short is all that is waited for, but not for long, and not a second time."""
     script = str(site.sh("changes", "printf 'Content-Type: text/plain\\n\\na'\n"))
     app = CGIMiddleware(lambda environ, start_response: [], site.directory)
     habits = app._gateway._habits
+
+    monkeypatch.setattr("wsgicgi.exchange.QUICK_SECONDS", 1.0)
 
     def get() -> bytes:
         body, status, _ = run_wsgi_app(app, create_environ("/cgi-bin/changes"), buffered=True)
@@ -348,33 +350,35 @@ def test_script_that_never_answers_is_ended_with_its_children(site: Site, tmp_pa
 
 def test_silence_after_the_head_breaks_the_connection(site: Site, tmp_path: Path, server_kind: str) -> None:
     """An answer that cannot be completed must not look complete (RFC 9112 section 8)."""
-    with serving(server_kind, site.directory, tmp_path / "log", env={"WSGICGI_TIMEOUT": "0.5"}) as server:
+    site.sh("quiet", "printf 'Content-Type: text/plain\\n\\nbegin'; exec sleep 300\n")
+    with serving(server_kind, site.directory, tmp_path / "log", env={"WSGICGI_TIMEOUT": "2"}) as server:
         with pytest.raises(http.client.IncompleteRead):
-            server.get(steps(["out", CT + "\nbegin"], ["sleep", 300]))
-        wait_until(lambda: "no output for 0.5 s (timeout=0.5)" in server.log, "the cause is in the log")
+            server.get("/cgi-bin/quiet")
+        server.wait_for_log(r"no output for \d+\.\d s \(timeout=2\)")
 
 
 def test_max_time_ends_a_script_that_keeps_writing(site: Site, tmp_path: Path, server_kind: str) -> None:
     """``max_time`` counts from the start, whatever the script writes."""
     site.sh("ticks", "printf 'Content-Type: text/plain\\n\\n'; while :; do echo tick; sleep 0.1; done\n")
-    with serving(server_kind, site.directory, tmp_path / "log", env={"WSGICGI_MAX_TIME": "1"}) as server:
+    with serving(server_kind, site.directory, tmp_path / "log", env={"WSGICGI_MAX_TIME": "2"}) as server:
         with pytest.raises(http.client.IncompleteRead):
             server.get("/cgi-bin/ticks")
-        wait_until(lambda: "(max_time=1)" in server.log, "the cause is in the log")
+        wait_until(lambda: "(max_time=2)" in server.log, "the cause is in the log")
 
 
 def test_max_time_ends_a_script_behind_a_slow_client(site: Site, tmp_path: Path) -> None:
     """A script that always has more to say is looked at too."""
+    site.sh("endless", "printf 'Content-Type: text/plain\\n\\n'; exec cat /dev/zero\n")
     with (
-        serving("gunicorn", site.directory, tmp_path / "log", env={"WSGICGI_MAX_TIME": "1"}) as server,
+        serving("gunicorn", site.directory, tmp_path / "log", env={"WSGICGI_MAX_TIME": "2"}) as server,
         socket.create_connection(("127.0.0.1", server.port), 20) as sock,
     ):
-        sock.sendall(f"GET {steps(['out', CT + chr(10)], ['fill', 1 << 40])} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        sock.sendall(b"GET /cgi-bin/endless HTTP/1.1\r\nHost: x\r\n\r\n")
         received = b"x"
         with contextlib.suppress(ConnectionError):
             while received:
                 received = sock.recv(1 << 16)
-        wait_until(lambda: "(max_time=1)" in server.log, "the cause is in the log")
+        wait_until(lambda: "(max_time=2)" in server.log, "the cause is in the log")
 
 
 def test_killed_script_breaks_the_connection(server: Server, tmp_path: Path) -> None:

@@ -228,8 +228,9 @@ def test_root_without_the_right_to_change_identity_runs_nothing(public_site: Sit
 def test_daemons_of_a_script_that_takes_too_long_end_with_it(kind: str, site: Site, tmp_path: Path) -> None:
     """Also those with a session of their own."""
     pid_file = tmp_path / "pid"
-    site.sh("x", f"setsid sh -c 'echo $$ > {pid_file}; exec sleep 300' >/dev/null 2>&1 & exec sleep 300\n")
-    with under(kind, site, tmp_path, timeout=1) as server:
+    tell = f"echo $$ > {pid_file}.new; mv {pid_file}.new {pid_file}"
+    site.sh("x", f"setsid sh -c '{tell}; exec sleep 300' >/dev/null 2>&1 & exec sleep 300\n")
+    with under(kind, site, tmp_path, timeout=3) as server:
         assert server.get("/cgi-bin/x")[0].status == 504
         wait_until(lambda: not Path(f"/proc/{int(pid_file.read_text())}").exists(), "the daemon has ended")
 

@@ -248,10 +248,17 @@ def test_end_of_an_answer_is_announced(server: Server) -> None:
         assert len(read_to_end(sock).partition(b"\r\n\r\n")[2]) == 100_000  # SSLEOFError, were it not announced
 
 
-def test_answer_that_cannot_be_completed_breaks_the_connection(server: Server) -> None:
+def test_answer_that_cannot_be_completed_breaks_the_connection(server: Server, tmp_path: Path) -> None:
     """The client must know."""
+    go_on = tmp_path / "go-on"
+    connection = server.connection()
+    connection.request("GET", steps(["out", CT + "\nbegin"], ["wait_for", str(go_on)], ["kill", 9]))
+    response = connection.getresponse()
+    assert response.read(5) == b"begin"
+    go_on.touch()
     with pytest.raises(http.client.IncompleteRead):
-        server.get(steps(["out", CT + "\nbegin"], ["sleep", 0.1], ["kill", 9]))
+        response.read()
+    connection.close()
 
 
 def test_client_gone_ends_the_script(server: Server, tmp_path: Path) -> None:
