@@ -27,7 +27,7 @@ A module imports only from the layers below its own:
     < body identity pipes privatefiles < slots exchange tally < admission habits < terms inquiry metrics
     < debug_page health observation < operating fileanswer resources < gateway static framing < errorpages middleware
     < app connection < handlerpaths < handlerenviron < handler journal < accesslog panel run
-    < recording < replay check checkconfig < compress < devserver testing presets pastedeploy django
+    < recording < replay check checkconfig < compress devhttp < devserver testing presets pastedeploy django
 
 Only ``runners`` starts processes; only ``exchange`` (with ``pipes`` and ``body``) moves bytes to and from a script;
 only ``paths``, ``scripts``, ``static`` and ``handler`` (with ``handlerpaths``) look for what a URL names; only

@@ -1,4 +1,4 @@
-"""``wsgicgi-dev``: the local server, on waitress. One command serves a folder of scripts and shows what they do.
+"""``wsgicgi-dev``: the local server. One command serves a folder of scripts and shows what they do.
 
 ``python -m wsgicgi`` is the same. It takes the options of ``python -m http.server`` and begins and ends with its words.
 """
@@ -6,30 +6,18 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
-import errno
-import logging
 import os
 import re
-import signal
-import socket
 import ssl
 import sys
 import threading
 import webbrowser
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
-import waitress.channel
-import waitress.parser
-import waitress.server
-import waitress.task
-import waitress.wasyncore
-
-from . import __version__, check, compress, panel, replay, run, tls
+from . import __version__, check, compress, devhttp, panel, replay, run, tls
 from .accesslog import AccessLog
 from .app import Application
 from .checkconfig import check_config
@@ -44,16 +32,6 @@ from .scripts import count_scripts
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
-#: Requests at once; a waiting thread costs next to nothing, and slow scripts are many in class rooms.
-THREADS = 64
-#: Seconds between two looks of the server's loop at itself, when nothing happens.
-LOOP_SECONDS = 1
-#: Seconds that a terminated server gives running requests.
-GRACE = 8
-
-#: Addresses are tried so often when a free port of one turns out to be taken on another.
-TRIES = 10
 
 # RFC 9110 sections 5.1 and 5.5
 _FIELD_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
@@ -100,33 +78,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "debug" not in gather(settings, config=options.config):
             served = ShowsCauses(served)
         fields = _extra_fields(options.header)
-        channel_class = _channel_class(options)
+        channels = devhttp.channel_class(protocol=options.protocol, over_tls=options.tls_cert is not None)
         context = _tls_context(options)
     except ConfigError as error:
         print(f"wsgicgi-dev: {error}", file=sys.stderr)
         return 2
     try:
-        listening = _listen(options.bind, options.port)
+        listening = devhttp.listen(options.bind, options.port)
     except (OSError, OverflowError, ValueError) as error:
-        print(f"wsgicgi-dev: {_cannot_listen(error, options.bind, options.port)}", file=sys.stderr)
+        print(f"wsgicgi-dev: {devhttp.cannot_listen(error, options.bind, options.port)}", file=sys.stderr)
         return 1
     sockets: dict[int, Any] = {}
     scheme = "http" if context is None else "https"
     journal = Journal()
-    server = _create_server(
+    server = devhttp.create_server(
         Panel(AccessLog(ExtraFields(served, fields), _standard_error(), journal), journal),
         [sock if context is None else tls.listen(context, sock) for sock in listening],
         sockets,
-        channel_class,
+        channels,
         url_scheme=scheme,
         server_name=options.bind,
         max_request_body_size=_largest_body(app.config) + 1,
     )
     print(_banner(app.config, scheme, server), flush=True)
     if options.open:
-        url = _urls(scheme, server)[0]
+        url = devhttp.urls(scheme, server)[0]
         threading.Thread(target=_open_browser, args=(url,), name="wsgicgi --open", daemon=True).start()
-    _serve(server, sockets, app)
+    devhttp.serve(server, sockets, app.close)
     return 0
 
 
@@ -231,150 +209,14 @@ def _tls_context(options: argparse.Namespace) -> ssl.SSLContext | None:
     return None
 
 
-def _channel_class(options: argparse.Namespace) -> Any:
-    """The class of waitress's connections. Any: waitress has no annotations."""
-    base = waitress.channel.HTTPChannel if options.tls_cert is None else tls.TLSChannel
-    if options.protocol not in ("HTTP/1.0", "HTTP/1.1"):
-        raise ConfigError(f"--protocol: {options.protocol!r}: expected HTTP/1.1 or HTTP/1.0")
-    tasks = {"task_class": _HTTP10Task, "error_task_class": _HTTP10ErrorTask} if options.protocol == "HTTP/1.0" else {}
-    return type("Channel", (base,), {"parser_class": _RequestParser, **tasks})
-
-
-class _RequestParser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]  # waitress has no annotations
-    """Refuses a body with two lengths: whoever stands before us may have taken the other (RFC 9112 section 6.1).
-
-    A client that wants the end of the connection may say so with other words beside it (section 9.6), as Perl's LWP
-    does (``TE, close``); waitress looks for the one word.
-    """
-
-    def parse_header(self, header_plus: bytes) -> None:
-        super().parse_header(header_plus)
-        if "close" in (word.strip() for word in self.headers.get("CONNECTION", "").lower().split(",")):
-            self.headers["CONNECTION"] = "close"
-        if self.chunked and "CONTENT_LENGTH" in self.headers:
-            raise waitress.parser.ParsingError("Content-Length and Transfer-Encoding in one request")
-
-
-class _HTTP10:
-    """An answer in HTTP/1.0, whatever the request: without chunks, and the connection ends with it."""
-
-    version: str
-    request: Any
-
-    def build_response_header(self) -> Any:
-        self.version = "1.0"  # scripts have been told the request's own version by now
-        self.request.headers["CONNECTION"] = "close"
-        return super().build_response_header()  # type: ignore[misc]  # waitress's Task has it
-
-
-class _HTTP10Task(_HTTP10, waitress.task.WSGITask):  # type: ignore[misc]  # waitress has no annotations
-    pass
-
-
-class _HTTP10ErrorTask(_HTTP10, waitress.task.ErrorTask):  # type: ignore[misc]
-    pass
-
-
-def _listen(host: str, port: int) -> list[socket.socket]:
-    """Bind a socket to each address of a host that this machine has, all to one port.
-
-    Raises:
-        OSError: None can be had.
-        OverflowError: There is no such port.
-    """
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
-    for _ in range(TRIES - 1):
-        try:
-            return _bind_all(addresses, port)
-        except OSError as error:
-            if port or error.errno != errno.EADDRINUSE:
-                raise
-    return _bind_all(addresses, port)
-
-
-def _bind_all(addresses: Sequence[tuple[int, tuple[Any, ...]]], port: int) -> list[socket.socket]:
-    sockets: list[socket.socket] = []
-    refusal: OSError | None = None
-    with contextlib.ExitStack() as opened:
-        for family, (address, _, *rest) in addresses:
-            try:
-                sock = opened.enter_context(socket.socket(family, socket.SOCK_STREAM))
-                _bind(sock, (address, port, *rest))
-            except OSError as error:
-                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                    raise
-                refusal = error  # "localhost" may mean an address that is not in use here
-                continue
-            port = sock.getsockname()[1]
-            sockets.append(sock)
-        if not sockets and refusal is not None:
-            raise refusal
-        opened.pop_all()
-    return sockets
-
-
-def _bind(sock: socket.socket, address: tuple[Any, ...]) -> None:
-    if sys.platform != "win32":  # there it would let others take the port away
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if sock.family == socket.AF_INET6:
-        # as http.server does: :: is for both kinds of addresses
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != "::"))
-    sock.bind(address)
-
-
-def _create_server(
-    app: WSGIApplication,
-    listening: Sequence[socket.socket],
-    sockets: dict[int, Any],
-    channel_class: Any,
-    **adjustments: Any,
-) -> Any:
-    """A waitress server, whose sockets are put into the mapping.
-
-    Any: one class for a single socket, another for several, with nothing in common.
-    """
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
-    server = waitress.server.create_server(
-        app,
-        map=sockets,
-        sockets=listening,
-        threads=THREADS,
-        ident="wsgicgi",
-        connection_limit=2000,
-        asyncore_use_poll=True,
-        log_socket_errors=False,
-        **adjustments,
-        clear_untrusted_proxy_headers=False,  # by them the panel sees that a proxy asks for another
-    )
-    for each in sockets.values():
-        if hasattr(each, "channel_class"):
-            each.channel_class = channel_class
-    return server
-
-
 def _largest_body(config: Config) -> int:
     """The most that some script may take: the server itself must not refuse it."""
     return max([config.max_body_bytes, *(int(part.settings.get("max_body_bytes", 0)) for part in config.scripts)])
 
 
-def _cannot_listen(error: Exception, host: str, port: int) -> str:
-    number = getattr(error, "errno", None)
-    if number == errno.EADDRINUSE:
-        return f"port {port} of {host} is in use. Give another, for example: wsgicgi-dev {port + 1}"
-    if number == errno.EACCES:
-        return f"port {port} needs more rights than you have. Give one above 1023, for example: wsgicgi-dev 8000"
-    return f"cannot listen on port {port} of {host!r}: {getattr(error, 'strerror', None) or error}"
-
-
-def _urls(scheme: str, server: Any) -> list[str]:
-    listening = getattr(server, "effective_listen", None) or [(server.effective_host, server.effective_port)]
-    return [f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/" for host, port in listening]
-
-
 def _banner(config: Config, scheme: str, server: Any) -> str:
     lines = []
-    for url in _urls(scheme, server):
+    for url in devhttp.urls(scheme, server):
         host, _, port = url.partition("//")[2].rstrip("/").rpartition(":")
         lines.append(f"Serving {scheme.upper()} on {host.strip('[]')} port {port} ({url}) ...")
     lines.append(f"  directory: {config.directory}")
@@ -399,33 +241,6 @@ def _open_browser(url: str) -> None:
         url = url.replace(wildcard, "//localhost:")
     if not webbrowser.open(url):
         print(f"wsgicgi-dev: --open: no browser was found. Open {url} in one yourself.", file=sys.stderr)
-
-
-def _serve(server: Any, sockets: dict[int, Any], app: Application) -> None:
-    """Run until SIGINT, which ends scripts at once, or SIGTERM, which lets requests finish first."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # who presses it again does not want to wait
-        print("\nKeyboard interrupt received, exiting.", flush=True)
-        app.close()
-        raise KeyboardInterrupt
-
-    def terminate(number: int, frame: FrameType | None) -> None:
-        raise SystemExit
-
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, interrupt)
-        signal.signal(signal.SIGTERM, terminate)
-    try:
-        waitress.wasyncore.loop(timeout=LOOP_SECONDS, map=sockets, use_poll=True)
-    except (SystemExit, KeyboardInterrupt):
-        with contextlib.suppress(KeyboardInterrupt):
-            server.task_dispatcher.shutdown(timeout=GRACE)
-    finally:
-        # scripts first, so that the threads which wait for them come to their end before their sockets are closed
-        app.close()
-        server.task_dispatcher.shutdown(timeout=GRACE)
-        server.close()
 
 
 class ShowsCauses:
